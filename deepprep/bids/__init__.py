@@ -1,0 +1,1 @@
+"""The BIDS data set in and out: inputs, checks, derivative names."""

@@ -1,0 +1,1 @@
+"""BOLD reference, slice timing, head motion, one-shot resampling, confounds."""

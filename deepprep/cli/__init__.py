@@ -1,0 +1,1 @@
+"""What a person types: parser, verbs, exit codes, progress, messages."""

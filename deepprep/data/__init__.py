@@ -1,0 +1,1 @@
+"""Templates, atlases, weights, report specs, demo."""

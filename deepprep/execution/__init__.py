@@ -1,0 +1,1 @@
+"""Pydra workers, resources, retry, stale locks, provenance."""

@@ -1,0 +1,1 @@
+"""Volumes: resampling, conform, orientation, bias field, brain mask."""

@@ -1,0 +1,1 @@
+"""One Pydra task per stage: load files, call numerics, save files."""

@@ -1,0 +1,1 @@
+"""Quality metrics, thresholds as data, verdicts."""

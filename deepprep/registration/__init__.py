@@ -1,0 +1,1 @@
+"""Linear, deformable, head-motion and boundary-based registration; transforms on disk."""

@@ -1,0 +1,1 @@
+"""nireports specs, figures, pages and the methods text."""

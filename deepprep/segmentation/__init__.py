@@ -1,0 +1,1 @@
+"""Whole-brain segmentation and tissue maps."""

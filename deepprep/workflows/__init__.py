@@ -1,0 +1,1 @@
+"""Who runs after whom: Pydra workflows, no arithmetic, no file formats."""

@@ -10,7 +10,7 @@ import json
 import os
 import tomllib
 import uuid
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,90 +21,120 @@ DEFAULT_OUTPUT_SPACES = ("MNI152NLin2009cAsym:res-native",)
 """fMRIPrep's default: the template's space on a grid with the BOLD run's own voxel size."""
 
 
-def _in(section: str, default: Any = None) -> Any:
-    """A field with a default, saved under ``[section]`` of the TOML file."""
-    return field(default=default, metadata={"section": section})
-
-
 @dataclass(frozen=True)
 class Settings:
     """Options of a run; names follow fMRIPrep's flags with ``-`` written ``_``."""
 
-    bids_dir: Path = _in("input", Path())
+    bids_dir: Path = Path()
     """Root of the BIDS data set (absolute)."""
-    out_dir: Path = _in("output", Path())
+    out_dir: Path = Path()
     """Root of the derivatives (absolute)."""
-    analysis_level: str = _in("execution", "participant")
+    analysis_level: str = "participant"
     """``participant`` or ``group``."""
 
-    participant_label: tuple[str, ...] = _in("input", ())
+    participant_label: tuple[str, ...] = ()
     """Labels without ``sub-``; empty means all."""
-    session_label: tuple[str, ...] = _in("input", ())
+    session_label: tuple[str, ...] = ()
     """Labels without ``ses-``; empty means all."""
-    task_id: tuple[str, ...] = _in("input", ())
+    task_id: tuple[str, ...] = ()
     """BOLD tasks to process; empty means all."""
-    bids_filter_file: Path | None = _in("input")
+    bids_filter_file: Path | None = None
     """JSON of pybids queries by kind of image, as fMRIPrep reads it."""
-    skip_bids_validation: bool = _in("input", False)
+    skip_bids_validation: bool = False
     """Do not run the external BIDS validator (the data integrity checks always run)."""
-    bids_database_dir: Path | None = _in("input")
+    bids_database_dir: Path | None = None
     """Folder of a pybids index: reused when it is there, written when it is not."""
 
-    anat_only: bool = _in("workflow", False)
+    anat_only: bool = False
     """Leave BOLD runs alone."""
-    output_spaces: tuple[str, ...] = _in("workflow", DEFAULT_OUTPUT_SPACES)
+    output_spaces: tuple[str, ...] = DEFAULT_OUTPUT_SPACES
     """Space specifications such as ``MNI152NLin2009cAsym:res-2`` or ``T1w``, one grid each."""
-    ignore: tuple[str, ...] = _in("workflow", ())
+    ignore: tuple[str, ...] = ()
     """Parts to leave out: ``fieldmaps``, ``slicetiming``, ``sbref``, ``fmap-jacobian``..."""
-    dummy_scans: int | None = _in("workflow")
+    dummy_scans: int | None = None
     """Non-steady-state frames at the start; ``None`` finds them automatically."""
-    slice_time_ref: float = _in("workflow", 0.5)
+    slice_time_ref: float = 0.5
     """Reference time of slice timing, as a fraction of the acquisition: 0 first, 1 last slice."""
-    fd_spike_threshold: float = _in("workflow", 0.5)
+    fd_spike_threshold: float = 0.5
     """Framewise displacement in mm above which a frame is a motion outlier."""
-    dvars_spike_threshold: float = _in("workflow", 1.5)
+    dvars_spike_threshold: float = 1.5
     """Standardised DVARS above which a frame is a motion outlier."""
-    skull_strip_t1w: str = _in("workflow", "auto")
+    skull_strip_t1w: str = "auto"
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
-    subject_anatomical_reference: str = _in("workflow", "first-lex")
+    subject_anatomical_reference: str = "first-lex"
     """``first-lex``, ``unbiased`` or ``sessionwise``."""
-    random_seed: int = _in("workflow", 0)
+    random_seed: int = 0
     """Seed of every random number generator."""
 
-    nprocs: int = _in("execution", 1)
+    nprocs: int = 1
     """CPU threads that all tasks together may use."""
-    omp_nthreads: int = _in("execution", 1)
+    omp_nthreads: int = 1
     """CPU threads that one task may use."""
-    mem_gb: float | None = _in("execution")
+    mem_gb: float | None = None
     """Memory in GB that all tasks together may use; ``None`` takes what the machine has."""
-    device: str = _in("execution", "auto")
+    device: str = "auto"
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
-    work_dir: Path = _in("execution", Path("work"))
+    work_dir: Path = Path("work")
     """Folder of intermediate results (absolute)."""
-    clean_workdir: bool = _in("execution", False)
+    clean_workdir: bool = False
     """Empty the work folder before starting."""
-    stop_on_first_crash: bool = _in("execution", False)
+    stop_on_first_crash: bool = False
     """Stop all subjects when one task fails."""
-    reports_only: bool = _in("execution", False)
+    reports_only: bool = False
     """Only rebuild the HTML reports of existing derivatives."""
-    boilerplate_only: bool = _in("execution", False)
+    boilerplate_only: bool = False
     """Only rewrite the methods text of existing derivatives."""
-    dry_run: bool = _in("execution", False)
+    dry_run: bool = False
     """Print the plan and compute nothing."""
-    verbose: int = _in("execution", 0)
+    verbose: int = 0
     """How many ``-v``."""
-    run_uuid: str = _in("execution", "")
+    run_uuid: str = ""
     """Identifier of this run: date, time and a random part."""
-    config_file: Path | None = _in("execution")
+    config_file: Path | None = None
     """TOML file that the options were read from."""
 
-    @property
-    def sections(self) -> dict[str, list[str]]:
-        """Field names by TOML section."""
-        result: dict[str, list[str]] = {}
-        for f in fields(self):
-            result.setdefault(f.metadata["section"], []).append(f.name)
-        return result
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "input": (
+        "bids_dir",
+        "participant_label",
+        "session_label",
+        "task_id",
+        "bids_filter_file",
+        "skip_bids_validation",
+        "bids_database_dir",
+    ),
+    "output": ("out_dir",),
+    "execution": (
+        "analysis_level",
+        "nprocs",
+        "omp_nthreads",
+        "mem_gb",
+        "device",
+        "work_dir",
+        "clean_workdir",
+        "stop_on_first_crash",
+        "reports_only",
+        "boilerplate_only",
+        "dry_run",
+        "verbose",
+        "run_uuid",
+        "config_file",
+    ),
+    "workflow": (
+        "anat_only",
+        "output_spaces",
+        "ignore",
+        "dummy_scans",
+        "slice_time_ref",
+        "fd_spike_threshold",
+        "dvars_spike_threshold",
+        "skull_strip_t1w",
+        "subject_anatomical_reference",
+        "random_seed",
+    ),
+}
+"""Fields of :class:`Settings` by section of the TOML file."""
 
 
 def new_run_uuid() -> str:
@@ -115,7 +145,7 @@ def new_run_uuid() -> str:
 def to_toml(settings: Settings) -> str:
     """Text of a TOML file; fields that are ``None`` are left out."""
     lines = ["# DeepPrep run options; use with --config-file, the command line wins."]
-    for section, names in settings.sections.items():
+    for section, names in SECTIONS.items():
         lines += ["", f"[{section}]"]
         for name in names:
             value = getattr(settings, name)

@@ -17,12 +17,12 @@ from deepprep._version import __version__
 from deepprep.bids.records import Entities, Image
 
 NAME_ORDER = (
-    "sub ses hash task acq ce rec dir run echo part hemi space cohort res den fmapid label "
-    "from to mode desc"
-).split()
+    *("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part"),
+    *("hemi", "space", "cohort", "res", "den", "fmapid", "label", "from", "to", "mode", "desc"),
+)
 """Order of the entities in a file name; the one order that agrees with all of fMRIPrep's names."""
 
-SOURCE_ENTITIES = "sub ses task acq ce rec dir run echo part".split()
+SOURCE_ENTITIES = NAME_ORDER[:10]
 """Entities that a derivative takes from its source image."""
 
 BIDSIGNORE = (

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
 
 from deepprep.errors import InputError, NotAvailableError
 
@@ -113,10 +112,9 @@ def _parse_one(text: str) -> list[OutputSpace]:
         _check_with_templateflow(name, chosen["cohort"], text)
     elif chosen["cohort"]:
         raise InputError(f"Output space '{text}': template {name} has no cohorts; remove it.")
-    return [
-        OutputSpace(name, cohort, res)
-        for cohort, res in product(chosen["cohort"] or [None], chosen["res"] or [None])
-    ]
+    cohorts: list[str | None] = [*chosen["cohort"]] or [None]
+    resolutions: list[str | None] = [*chosen["res"]] or [None]
+    return [OutputSpace(name, cohort, res) for cohort in cohorts for res in resolutions]
 
 
 def _check_with_templateflow(name: str, cohorts: list[str], text: str) -> None:
@@ -135,8 +133,8 @@ def _check_with_templateflow(name: str, cohorts: list[str], text: str) -> None:
             "T1w and func; a template of your own goes to $TEMPLATEFLOW_HOME/tpl-NAME."
         )
     try:
-        for cohort in cohorts or [None]:
-            Reference(name, {} if cohort is None else {"cohort": cohort})
+        for spec in [{"cohort": cohort} for cohort in cohorts] or [{}]:
+            Reference(name, spec)
     except ValueError as error:
         sentence = " ".join(str(error).split()).rstrip(".")
         raise InputError(

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deepprep.bids.fieldmaps import FoundFieldmaps, choose_fieldmap, find_fieldmaps
+from deepprep.bids.index import chosen_participants, make_layout
 from deepprep.bids.problems import Problem
 from deepprep.bids.records import (
     Entities,
@@ -12,7 +21,9 @@ from deepprep.bids.records import (
     SliceTiming,
     SubjectInputs,
 )
+from deepprep.bids.slice_timing import decide_slice_timing
 from deepprep.config import Settings
+from deepprep.errors import InputError
 
 __all__ = [
     "Entities",
@@ -24,9 +35,210 @@ __all__ = [
     "SliceTiming",
     "SubjectInputs",
     "collect",
+    "entities_of",
 ]
+
+QUERIES: dict[str, dict[str, Any]] = {
+    "t1w": {"datatype": "anat", "suffix": "T1w", "part": ["mag", None]},
+    "t2w": {"datatype": "anat", "suffix": "T2w", "part": ["mag", None]},
+    "flair": {"datatype": "anat", "suffix": "FLAIR", "part": ["mag", None]},
+    "bold": {"datatype": "func", "suffix": "bold", "part": ["mag", None]},
+    "sbref": {"datatype": "func", "suffix": "sbref", "part": ["mag", None]},
+}
+"""What each kind of image is in a BIDS data set; ``--bids-filter-file`` refines these."""
+
+FILTER_KINDS = (*QUERIES, "fmap", "roi")
 
 
 def collect(settings: Settings) -> list[SubjectInputs]:
-    """Find the images of every chosen participant."""
-    raise NotImplementedError
+    """Find the images of every chosen participant, their metadata, and what is decided from them.
+
+    Nothing is judged here: broken files are in the result too (with an empty ``shape``), and
+    :mod:`deepprep.bids.checks` says which of them cannot be processed.
+
+    Raises
+    ------
+    InputError
+        No participant, an unknown participant label, or a bad ``--bids-filter-file``.
+    """
+    labels = chosen_participants(settings)
+    filters = read_filters(settings.bids_filter_file)
+    layout = make_layout(settings, labels)
+    result: list[SubjectInputs] = []
+    for label in labels:
+        result += _subject(layout, label, filters, settings)
+    return result
+
+
+def entities_of(path: str | Path) -> Entities:
+    """Entities of a BIDS file name by short key, with ``datatype``, ``suffix``, ``extension``.
+
+    Examples
+    --------
+    >>> entities_of("/d/sub-01/func/sub-01_task-rest_run-01_bold.nii.gz")["run"]
+    '01'
+    """
+    path = Path(path)
+    stem, dot, extension = path.name.partition(".")
+    *pairs, suffix = stem.split("_")
+    entities = {k: v for k, _, v in (p.partition("-") for p in pairs) if v}
+    return {
+        **entities,
+        "datatype": path.parent.name,
+        "suffix": suffix,
+        "extension": dot + extension,
+    }
+
+
+def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Read ``--bids-filter-file``: ``null`` means the entity is absent, ``"*"`` any value."""
+    if path is None:
+        return {}
+    try:
+        filters = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"--bids-filter-file {path} cannot be read ({error.strerror}): check the path."
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"--bids-filter-file {path} is not valid JSON ({error}): correct that line."
+        ) from error
+    if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
+        raise InputError(
+            f'--bids-filter-file {path} must be like {{"bold": {{"task": "rest"}}}}: correct it.'
+        )
+    unknown = sorted(set(filters) - set(FILTER_KINDS))
+    if unknown:
+        raise InputError(
+            f"--bids-filter-file {path} has the unknown kind '{unknown[0]}': "
+            f"use {', '.join(FILTER_KINDS)}."
+        )
+    from bids.layout import Query
+
+    special = {None: Query.NONE, "*": Query.ANY}
+    return {
+        kind: {
+            name: special.get(value, value) if isinstance(value, str | None) else value
+            for name, value in query.items()
+        }
+        for kind, query in filters.items()
+    }
+
+
+def _subject(
+    layout: Any, label: str, filters: dict[str, dict[str, Any]], settings: Settings
+) -> list[SubjectInputs]:
+    base: dict[str, Any] = {"subject": label, "extension": [".nii", ".nii.gz"]}
+    if settings.session_label:
+        base["session"] = list(settings.session_label)
+
+    def find(kind: str, **more: Any) -> list[Image]:
+        query = {**base, **QUERIES[kind], **more, **filters.get(kind, {})}
+        return [_image(layout, f) for f in _natural(layout.get(**query))]
+
+    task = {"task": list(settings.task_id)} if settings.task_id else {}
+    bold = [] if settings.anat_only else find("bold", **task)
+    sbref = {i.path: i for i in ([] if settings.anat_only else find("sbref", **task))}
+    fieldmaps = (
+        find_fieldmaps(layout, label, settings.session_label, filters.get("fmap"))
+        if bold
+        else FoundFieldmaps()
+    )
+    runs = tuple(_run(image, sbref, fieldmaps, settings) for image in bold)
+    whole = SubjectInputs(
+        label=label,
+        t1w=tuple(find("t1w")),
+        bold=runs,
+        t2w=tuple(find("t2w")),
+        flair=tuple(find("flair")),
+        rejected_fieldmaps=fieldmaps.failed,
+    )
+    whole = dataclasses.replace(whole, sessions=_sessions(whole))
+    if settings.subject_anatomical_reference != "sessionwise" or not whole.sessions:
+        return [whole]
+    return [_only_session(whole, session) for session in whole.sessions]
+
+
+def _run(
+    image: Image, sbref: dict[str, Image], fieldmaps: FoundFieldmaps, settings: Settings
+) -> Run:
+    stem = re.sub(r"_bold\.nii(\.gz)?$", "", image.path)
+    references = [stem + "_sbref.nii.gz", stem + "_sbref.nii"]
+    if "sbref" in settings.ignore:
+        references = []
+    events = Path(stem + "_events.tsv")
+    return Run(
+        path=image.path,
+        metadata=image.metadata,
+        entities=image.entities,
+        shape=image.shape,
+        zooms=image.zooms,
+        fieldmap=choose_fieldmap(image, fieldmaps, ignored="fieldmaps" in settings.ignore),
+        slice_timing=decide_slice_timing(
+            image.metadata,
+            image.shape,
+            reference_fraction=settings.slice_time_ref,
+            ignored="slicetiming" in settings.ignore,
+        ),
+        sbref=next((sbref[r] for r in references if r in sbref), None),
+        events=str(events) if events.is_file() else None,
+    )
+
+
+def _image(layout: Any, file: Any) -> Image:
+    shape, zooms = _header(file.path)
+    return Image(
+        path=file.path,
+        metadata=_plain(layout.get_metadata(file.path)),
+        entities=entities_of(file.path),
+        shape=shape,
+        zooms=zooms,
+    )
+
+
+def _header(path: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and zooms of an image, or two empty tuples when it cannot be opened."""
+    import nibabel as nib
+
+    try:
+        image: Any = nib.load(path)
+        zooms = [round(float(z), 6) for z in image.header.get_zooms()]
+        return tuple(int(n) for n in image.shape), tuple(zooms)
+    except Exception:  # any broken file: the checks open it again and say why
+        return (), ()
+
+
+def _plain(value: Any) -> Any:
+    """Metadata as JSON types: pybids returns dictionary and list subclasses."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _natural(files: Iterable[Any]) -> list[Any]:
+    """By path, with numbers in numeric order, so that run-10 follows run-9."""
+
+    def key(file: Any) -> list[tuple[int, int, str]]:
+        tokens = re.findall(r"\d+|\D+", file.path)
+        return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in tokens]
+
+    return sorted(files, key=key)
+
+
+def _sessions(subject: SubjectInputs) -> tuple[str, ...]:
+    images = (*subject.t1w, *subject.bold)
+    return tuple(sorted({i.entities["ses"] for i in images if "ses" in i.entities}))
+
+
+def _only_session(subject: SubjectInputs, session: str) -> SubjectInputs:
+    def keep(images: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(i for i in images if i.entities.get("ses") == session)
+
+    return dataclasses.replace(
+        subject,
+        sessions=(session,),
+        anatomical_session=session,
+        t1w=keep(subject.t1w),
+        bold=keep(subject.bold),
+        t2w=keep(subject.t2w),
+        flair=keep(subject.flair),
+    )

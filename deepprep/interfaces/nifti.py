@@ -93,6 +93,8 @@ def _write_gz(image: nib.Nifti1Image, path: Path) -> None:
     # A fixed modification time keeps the bytes equal from run to run.
     with (
         open(path, "wb") as raw,
-        igzip.IGzipFile(filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0) as f,
+        igzip.IGzipFile(
+            filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0
+        ) as f,
     ):
         f.write(image.to_bytes())

@@ -1,0 +1,219 @@
+"""The sentences of the methods section, one function a step, with the papers they cite.
+
+A workflow keeps the :class:`Step` of each stage it really ran, so the text cannot claim anything
+else. ``[@key]`` in a sentence refers to ``deepprep/data/reports/references.bib``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Section = Literal["anatomical", "fieldmap", "functional"]
+_CITATION = re.compile(r"@([A-Za-z][A-Za-z0-9_]*)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage did, in words.
+
+    Parameters
+    ----------
+    name : str
+        Stage, such as ``head_motion``.
+    section : {'anatomical', 'fieldmap', 'functional'}
+        Where the sentence goes.
+    text : str
+        One or more sentences of Markdown with ``[@key]`` citations.
+    """
+
+    name: str
+    section: Section
+    text: str
+
+    @property
+    def citations(self) -> tuple[str, ...]:
+        """Keys cited, in order of appearance."""
+        return tuple(dict.fromkeys(_CITATION.findall(self.text)))
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain dictionary (for JSON)."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, str]) -> Step:
+        """The inverse of :meth:`to_dict`."""
+        return Step(values["name"], values["section"], values["text"])  # type: ignore[arg-type]
+
+
+def conform(n_t1w: int) -> Step:
+    """Conform, and the average when there are several images."""
+    if n_t1w == 1:
+        text = (
+            "The T1-weighted (T1w) image was reoriented to RAS axes without interpolation "
+            "and used as the anatomical reference of the workflow."
+        )
+    else:
+        text = (
+            f"The {n_t1w} T1-weighted (T1w) images were reoriented to RAS axes, aligned by rigid "
+            "registration to their common mean space, which favours none of them, and averaged "
+            "robustly [@reuter_robust_2010] into the anatomical reference of the workflow."
+        )
+    return Step("conform", "anatomical", text)
+
+
+def bias_correction(version: str) -> Step:
+    """N4 by SimpleITK of the given version."""
+    return Step(
+        "bias",
+        "anatomical",
+        "Intensity non-uniformity was corrected with N4 [@n4] as implemented in SimpleITK "
+        f"{version} [@simpleitk].",
+    )
+
+
+def brain_mask(version: str, skull_stripped_input: bool = False) -> Step:
+    """Brain extraction by deepbet of the given version, or the input's own."""
+    if skull_stripped_input:
+        text = (
+            "The T1w image was found to be skull-stripped already; its non-zero voxels are the "
+            "brain mask."
+        )
+    else:
+        text = (
+            "The brain was extracted with the convolutional network of *deepbet* "
+            f"{version} [@deepbet]."
+        )
+    return Step("brain_mask", "anatomical", text)
+
+
+def tissue_segmentation() -> Step:
+    """Gaussian mixture with a Markov random field."""
+    return Step(
+        "tissue",
+        "anatomical",
+        "Brain tissue was segmented into cerebrospinal fluid (CSF), white matter (WM) and grey "
+        "matter (GM) by a Gaussian mixture model of the intensities [@unified_segmentation] "
+        "with a hidden Markov random field as spatial prior [@fast], fitted by expectation "
+        "maximisation; partial volumes were kept as posterior probabilities.",
+    )
+
+
+_TEMPLATE_PAPERS = {
+    "MNI152NLin2009cAsym": "*ICBM 152 Nonlinear Asymmetrical template version 2009c* "
+    "[@mni152nlin2009casym; TemplateFlow ID: MNI152NLin2009cAsym]",
+    "MNI152NLin6Asym": "*FSL's MNI ICBM 152 non-linear 6th Generation Asymmetric Average Brain "
+    "Stereotaxic Registration Model* [@mni152nlin6asym; TemplateFlow ID: MNI152NLin6Asym]",
+}
+
+
+def normalisation(spaces: Sequence[str]) -> Step:
+    """Affine and diffeomorphic registration to standard spaces."""
+    known = [_TEMPLATE_PAPERS.get(s, f"*{s}* [TemplateFlow ID: {s}]") for s in spaces]
+    noun = "standard space" if len(spaces) == 1 else f"{len(spaces)} standard spaces"
+    return Step(
+        "normalisation",
+        "anatomical",
+        f"The T1w reference was normalised to {noun} by an affine registration followed by a "
+        "diffeomorphic one: a stationary velocity field [@dartel], exponentiated by scaling and "
+        "squaring [@log_euclidean], maximised the local cross-correlation [@syn] of the "
+        "brain-extracted images from coarse to fine resolution. "
+        f"The templates, from TemplateFlow [@templateflow], were: {_join(known)}.",
+    )
+
+
+def fieldmap_found(chosen: str, applied: bool = False) -> Step:
+    """Field map found; whether it was used."""
+    text = f"A B0 field map was found ({chosen})."
+    if not applied:
+        text += " It was not applied: susceptibility distortions are NOT corrected in these data."
+    return Step("fieldmap", "fieldmap", text)
+
+
+def bold_reference(n_dummy: int = 0) -> Step:
+    """Reference volume of a run."""
+    text = (
+        "A reference volume was made as the robust average of the frames with the least head "
+        "movement, after rigid realignment."
+    )
+    if n_dummy:
+        frames = "frame was" if n_dummy == 1 else f"{n_dummy} frames were"
+        text += f" The first {frames} marked as not in steady state and not used for it."
+    return Step("bold_reference", "functional", text)
+
+
+def head_motion() -> Step:
+    """Rigid realignment by Gauss-Newton."""
+    return Step(
+        "head_motion",
+        "functional",
+        "Head motion with respect to the reference (six rotation and translation parameters a "
+        "frame) was estimated before any temporal filtering by least-squares rigid registration "
+        "with Gauss-Newton optimisation [@friston_realign; @jiang_motion].",
+    )
+
+
+def slice_timing(reference_s: float, first_s: float, last_s: float) -> Step:
+    """Slice-timing correction to a time within the TR."""
+    return Step(
+        "slice_timing",
+        "functional",
+        f"Slices, acquired between {first_s:.3g} s and {last_s:.3g} s of each repetition, were "
+        f"interpolated in time to {reference_s:.3g} s [@sladky_slicetiming].",
+    )
+
+
+def slice_timing_skipped(reason: str) -> Step:
+    """Slice timing not corrected, and why."""
+    return Step("slice_timing", "functional", f"Slice timing was not corrected: {reason}.")
+
+
+def coregistration(method: Literal["bbr", "nmi"]) -> Step:
+    """Rigid BOLD-to-T1w registration."""
+    text = (
+        "The reference was co-registered to the T1w reference with six degrees of freedom by "
+        "multi-resolution maximisation of normalised mutual information [@nmi]"
+    )
+    if method == "bbr":
+        text += ", refined by boundary-based registration on the white-matter border [@bbr]."
+    else:
+        text += "; the boundary-based refinement [@bbr] was tried and rejected."
+    return Step("coregistration", "functional", text)
+
+
+def resampling(spaces: Sequence[str]) -> Step:
+    """One-shot resampling of the series."""
+    return Step(
+        "resampling",
+        "functional",
+        f"The series were resampled onto {_join([f'*{s}*' for s in spaces])}, each with a single "
+        "interpolation by cubic B-splines [@interpolation_revisited] that composes head motion, "
+        "co-registration and normalisation.",
+    )
+
+
+def confounds(fd_threshold_mm: float = 0.5, dvars_threshold: float = 1.5) -> Step:
+    """The confounds table."""
+    return Step(
+        "confounds",
+        "functional",
+        "Confounding time series were computed from the *preprocessed BOLD*: framewise "
+        "displacement (FD; absolute sum of relative motion [@power_fd_dvars], and relative root "
+        "mean square displacement [@mcflirt]), DVARS [@power_fd_dvars], and the mean signals of "
+        "the CSF, the WM and the whole brain. Principal components for component-based noise "
+        "correction (CompCor [@compcor]) were taken, after high-pass filtering with a "
+        "128 s cut-off by discrete cosines, from the most variable voxels (tCompCor) and from "
+        "eroded CSF, WM and combined masks (aCompCor [@acompcor_muschelli]); the components that "
+        "explain 50 % of the variance of their mask were kept. The motion parameters and global "
+        "signals were expanded with derivatives and squares [@confounds_satterthwaite_2013]. "
+        f"Frames with FD above {fd_threshold_mm:g} mm or standardised DVARS above "
+        f"{dvars_threshold:g} were annotated as motion outliers.",
+    )
+
+
+def _join(items: Sequence[str]) -> str:
+    if len(items) < 2:
+        return "".join(items)
+    return ", ".join(items[:-1]) + " and " + items[-1]

@@ -71,7 +71,7 @@ def correct_bias(volume: Volume, mask: np.ndarray) -> BiasCorrection:
     image.SetSpacing([float(z) for z in volume.zooms_mm])
     where = sitk.GetImageFromArray(use.astype(np.uint8).transpose(2, 1, 0))
     where.CopyInformation(image)
-    shrink = [max(1, int(round(WORKING_ZOOM_MM / z))) for z in volume.zooms_mm]
+    shrink = [max(1, round(WORKING_ZOOM_MM / z)) for z in volume.zooms_mm]
     # Bin averaging keeps the noise low; a mask voxel counts when most of it is inside.
     small = sitk.BinShrink(image, shrink)
     small_mask = sitk.BinShrink(sitk.Cast(where, sitk.sitkFloat32), shrink) > 0.5

@@ -143,7 +143,7 @@ def _finish(
         raise ValueError("no brain was found in the T1w image")
     mask = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     if close_mm > 0:
-        steps = max(1, int(round(close_mm / float(volume.zooms_mm.min()))))
+        steps = max(1, round(close_mm / float(volume.zooms_mm.min())))
         padded = np.pad(mask, steps + 1)
         padded = ndimage.binary_closing(padded, iterations=steps)
         inner = slice(steps + 1, -(steps + 1))

@@ -75,8 +75,8 @@ def conform_target(grids: list[Grid]) -> ConformTarget:
     # Rounding keeps header noise (0.99999994 mm) out of the lattice.
     best = np.round(zooms[good].min(axis=0), 4)
     return ConformTarget(
-        zooms_mm=tuple(float(z) for z in best),
-        shape=tuple(int(n) for n in shape),
+        zooms_mm=(float(best[0]), float(best[1]), float(best[2])),
+        shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         kept=tuple(int(i) for i in np.flatnonzero(good)),
         dropped=tuple(int(i) for i in np.flatnonzero(~good)),
     )

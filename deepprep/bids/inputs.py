@@ -44,10 +44,11 @@ QUERIES: dict[str, dict[str, Any]] = {
     "flair": {"datatype": "anat", "suffix": "FLAIR", "part": ["mag", None]},
     "bold": {"datatype": "func", "suffix": "bold", "part": ["mag", None]},
     "sbref": {"datatype": "func", "suffix": "sbref", "part": ["mag", None]},
+    "fmap": {"datatype": "fmap"},
 }
 """What each kind of image is in a BIDS data set; ``--bids-filter-file`` refines these."""
 
-FILTER_KINDS = (*QUERIES, "fmap", "roi")
+FILTER_KINDS = (*QUERIES, "roi")
 
 
 def collect(settings: Settings) -> list[SubjectInputs]:
@@ -140,9 +141,10 @@ def _subject(
     task = {"task": list(settings.task_id)} if settings.task_id else {}
     bold = [] if settings.anat_only else find("bold", **task)
     sbref = {i.path: i for i in ([] if settings.anat_only else find("sbref", **task))}
+    images = [] if settings.anat_only else find("fmap")
     fieldmaps = (
         find_fieldmaps(layout, label, settings.session_label, filters.get("fmap"))
-        if bold
+        if images
         else FoundFieldmaps()
     )
     runs = tuple(_run(image, sbref, fieldmaps, settings) for image in bold)
@@ -152,6 +154,7 @@ def _subject(
         bold=runs,
         t2w=tuple(find("t2w")),
         flair=tuple(find("flair")),
+        fieldmaps=tuple(images),
         rejected_fieldmaps=fieldmaps.failed,
     )
     whole = dataclasses.replace(whole, sessions=_sessions(whole))
@@ -241,4 +244,5 @@ def _only_session(subject: SubjectInputs, session: str) -> SubjectInputs:
         bold=keep(subject.bold),
         t2w=keep(subject.t2w),
         flair=keep(subject.flair),
+        fieldmaps=keep(subject.fieldmaps),
     )

@@ -21,7 +21,7 @@ class Problem:
     remedy: str
     scope: str = "dataset"
     subject: str = ""
-    """Label without ``sub-``; empty for the data set."""
+    """``SubjectInputs.name`` such as ``sub-01``; empty for the data set."""
     code: str = ""
     """Stable identifier such as ``TR_IN_MS``."""
     image: str = ""

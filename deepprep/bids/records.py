@@ -116,6 +116,8 @@ class SubjectInputs:
     bold: tuple[Run, ...] = ()
     t2w: tuple[Image, ...] = ()
     flair: tuple[Image, ...] = ()
+    fieldmaps: tuple[Image, ...] = ()
+    """All images in the ``fmap`` folders; what a run uses is in ``Run.fieldmap``."""
     anatomical_session: str | None = None
     """The session of the anatomical reference in the session-wise mode."""
     rejected_fieldmaps: tuple[RejectedFieldmap, ...] = ()
@@ -142,6 +144,7 @@ class SubjectInputs:
             bold=tuple(_run(r) for r in raw["bold"]),
             t2w=tuple(_image(i) for i in raw["t2w"]),
             flair=tuple(_image(i) for i in raw["flair"]),
+            fieldmaps=tuple(_image(i) for i in raw["fieldmaps"]),
             anatomical_session=raw["anatomical_session"],
             rejected_fieldmaps=tuple(_rejected(r) for r in raw["rejected_fieldmaps"]),
         )

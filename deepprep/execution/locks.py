@@ -1,0 +1,163 @@
+"""Locks left by runs that died, and the signs of life that tell them from those of live runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+from filelock import SoftFileLock
+
+HEARTBEAT_S = 20.0
+"""Seconds between two signs of life of a run."""
+DEAD_AFTER_S = 180.0
+"""A run on another machine that gave no sign of life for so long (seconds) is dead."""
+HASH_BYTES = 16
+"""Length of a content hash that Pydra stores."""
+
+
+class RunMarker:
+    """Sign of life of this run in the cache, for runs on other machines that share it.
+
+    Parameters
+    ----------
+    cache_root
+        Folder of the cache.
+    """
+
+    def __init__(self, cache_root: str | Path) -> None:
+        folder = Path(cache_root) / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{uuid.uuid4().hex}.run"
+        self._path.write_text(_host())
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="sign-of-life")
+
+    def __enter__(self) -> RunMarker:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with suppress(OSError):
+                self._path.touch()
+
+
+def clear_stale_locks(cache_root: str | Path) -> list[str]:
+    """Remove locks whose holder is dead.
+
+    A lock of this machine is stale when its process is gone (or is younger than the lock). One
+    of another machine is stale when no run there has given a sign of life in the last
+    ``DEAD_AFTER_S`` seconds; filelock by itself would wait for it for ever.
+
+    Parameters
+    ----------
+    cache_root
+        Folder of the cache; its ``hashes`` folder is looked at too.
+
+    Returns
+    -------
+    list of str
+        One sentence for each lock removed.
+    """
+    cache_root = Path(cache_root)
+    live_hosts = _live_hosts(cache_root)
+    removed = []
+    for folder in (cache_root, cache_root / "hashes"):
+        for lock in folder.glob("*.lock"):
+            with suppress(OSError):
+                if reason := _why_stale(lock, live_hosts):
+                    lock.unlink(missing_ok=True)
+                    removed.append(f"removed the stale lock {lock.name}: {reason}")
+    return removed
+
+
+def sweep_hash_cache(folder: str | Path) -> list[str]:
+    """Remove stored content hashes that a kill has cut short.
+
+    Pydra writes them in place and trusts whatever it finds; a short one could stand for two
+    different files.
+
+    Parameters
+    ----------
+    folder
+        Folder of stored hashes; may be missing.
+
+    Returns
+    -------
+    list of str
+        One sentence for each file removed.
+    """
+    removed = []
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".lock") or not entry.is_file():
+                continue
+            if entry.stat().st_size != HASH_BYTES:
+                os.unlink(entry.path)
+                removed.append(f"removed the incomplete content hash {entry.name[:16]}")
+    return removed
+
+
+def _why_stale(lock: Path, live_hosts: set[str]) -> str:
+    written = lock.stat().st_mtime
+    lines = lock.read_text(errors="replace").split("\n")
+    if len(lines) < 2 or not lines[0].strip().isdigit():
+        # Empty between creation and writing, for an instant
+        return "it names no process" if time.time() - written > 5 else ""
+    pid, host = int(lines[0]), lines[1].strip()
+    if host != _host():
+        return "" if host in live_hosts else f"no live run on {host}"
+    try:
+        born = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return f"process {pid} is gone"
+    except psutil.Error:
+        return ""
+    return f"process {pid} is another, younger one" if born > written + 2 else ""
+
+
+def _live_hosts(cache_root: Path) -> set[str]:
+    folder = cache_root / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    # "Now" by the clock of the file server, which also dates the signs of life
+    probe = folder / f".now-{uuid.uuid4().hex}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    alive = set()
+    for marker in folder.glob("*.run"):
+        with suppress(OSError):
+            if now - marker.stat().st_mtime < DEAD_AFTER_S:
+                alive.add(marker.read_text())
+            else:
+                marker.unlink(missing_ok=True)
+    return alive
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    # What filelock calls this machine: in containers it is more than the host name
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder) / "probe.lock"
+        with SoftFileLock(lock):
+            lines = lock.read_text().split("\n")
+    return lines[1].strip() if len(lines) > 1 and lines[1].strip() else socket.gethostname()

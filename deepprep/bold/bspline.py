@@ -40,50 +40,51 @@ def spline_coefficients(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.pad(values, PAD, mode="reflect"))
 
 
-@compiled(fastmath=True, inline="always")
-def spline_value(coefs, x, y, z):  # type: ignore[no-untyped-def]
-    """Value at voxel coordinates, which must lie in [0, n - 1] along each axis."""
-    i, j, k = int(x), int(y), int(z)
-    x, y, z = np.float32(x - i), np.float32(y - j), np.float32(z - k)
-    one, two, four, six = np.float32(1), np.float32(2), np.float32(4), np.float32(6)
-    sixth = one / six
-    half = np.float32(0.5)
-    u = one - z
-    c0 = u * u * u * sixth
-    c1 = (four - six * z * z) * sixth + half * z * z * z
-    c2 = (four - six * u * u) * sixth + half * u * u * u
-    c3 = z * z * z * sixth
-    u = one - y
-    b0 = u * u * u * sixth
-    b1 = (four - six * y * y) * sixth + half * y * y * y
-    b2 = (four - six * u * u) * sixth + half * u * u * u
-    b3 = y * y * y * sixth
-    u = one - x
-    a0 = u * u * u * sixth
-    a1 = (four - six * x * x) * sixth + half * x * x * x
-    a2 = (four - six * u * u) * sixth + half * u * u * u
-    a3 = x * x * x * sixth
-    total = np.float32(0)
-    for di in range(4):
-        if di == 0:
-            a = a0
-        elif di == 1:
-            a = a1
-        elif di == 2:
-            a = a2
-        else:
-            a = a3
-        plane = np.float32(0)
-        for dj in range(4):
-            if dj == 0:
-                b = b0
-            elif dj == 1:
-                b = b1
-            elif dj == 2:
-                b = b2
-            else:
-                b = b3
-            row = coefs[i + di, j + dj]
-            plane += b * (c0 * row[k] + c1 * row[k + 1] + c2 * row[k + 2] + c3 * row[k + 3])
-        total += a * plane
-    return total
+@compiled(fastmath=True, forceinline=True)
+def spline_value(coefs, stride_x, stride_y, x, y, z):  # type: ignore[no-untyped-def]
+    """Value at voxel coordinates, which must lie in [0, n - 1] along each axis.
+
+    ``coefs`` are flat, the strides (in elements) unsigned: numba then emits no test for
+    negative indices, which doubles the speed.
+    """
+    i, j, k = np.uintp(x), np.uintp(y), np.uintp(z)
+    a0, a1, a2, a3 = _weights(np.float32(x - np.float64(i)))
+    b = _weights(np.float32(y - np.float64(j)))
+    c = _weights(np.float32(z - np.float64(k)))
+    p = i * stride_x + j * stride_y + k
+    total = a0 * _plane(coefs, p, stride_y, b, c)
+    p += stride_x
+    total += a1 * _plane(coefs, p, stride_y, b, c)
+    p += stride_x
+    total += a2 * _plane(coefs, p, stride_y, b, c)
+    p += stride_x
+    return total + a3 * _plane(coefs, p, stride_y, b, c)
+
+
+@compiled(fastmath=True, forceinline=True)
+def _weights(t):  # type: ignore[no-untyped-def]
+    """Cubic B-spline at t + 1, t, 1 - t, 2 - t for 0 <= t < 1."""
+    one, half = np.float32(1), np.float32(0.5)
+    sixth = np.float32(1 / 6)
+    u = one - t
+    before = u * u * u * sixth
+    after = t * t * t * sixth
+    here = np.float32(2 / 3) - t * t * (one - half * t)
+    return before, here, one - before - here - after, after
+
+
+@compiled(fastmath=True, forceinline=True)
+def _plane(coefs, p, stride, b, c):  # type: ignore[no-untyped-def]
+    total = b[0] * _row(coefs, p, c)
+    p += stride
+    total += b[1] * _row(coefs, p, c)
+    p += stride
+    total += b[2] * _row(coefs, p, c)
+    p += stride
+    return total + b[3] * _row(coefs, p, c)
+
+
+@compiled(fastmath=True, forceinline=True)
+def _row(coefs, p, c):  # type: ignore[no-untyped-def]
+    q, r, s = p + np.uintp(1), p + np.uintp(2), p + np.uintp(3)
+    return c[0] * coefs[p] + c[1] * coefs[q] + c[2] * coefs[r] + c[3] * coefs[s]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from deepprep.bold.bspline import spline_coefficients, spline_value
 from deepprep.bold.compiled import compiled, threads
@@ -42,6 +43,15 @@ LEVELS = (COARSE, FINE)
 MIN_FIT = 0.8
 """Frames whose correlation with the reference stays below this are tried again from their
 neighbours' positions."""
+
+MIN_POINTS = 30
+"""Points that must stay inside a frame's field of view."""
+
+MAX_STEP_MM, MAX_STEP_RAD = 10.0, 0.15
+"""Longest single Gauss-Newton step."""
+
+DONE_MM, DONE_RAD = 2e-3, 3e-5
+"""Steps below both end the iteration (50 mm from the centre that turn is 1.5 um)."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +131,11 @@ def estimate_head_motion(
             for start in range(0, len(which), per_batch):
                 batch = which[start : start + per_batch]
                 coefs = _prepare(frames, batch, bold.zooms_mm, levels[n].fwhm_mm, used)
-                matrices = affines[batch]
                 margin = _margin_vox(levels[n].fwhm_mm, bold.zooms_mm, frames.shape)
-                fit[batch], steps[batch] = _align(
-                    coefs, *designs[n], bold.grid.ras2vox, margin, levels[n].iterations, matrices
-                )
-                affines[batch] = matrices
+                affines[batch], fit[batch], steps[batch] = _align(
+                    coefs, *designs[n], bold.grid.ras2vox, margin, levels[n].iterations,
+                    affines[batch],
+                )  # fmt: skip
                 if on_chunk is not None and n == chosen[-1] and len(which) == n_frames:
                     on_chunk(int(batch[-1]) + 1, n_frames)
 
@@ -225,97 +234,101 @@ def _prepare(
     return coefs
 
 
-@compiled(parallel=True, fastmath=True)
-def _align(  # type: ignore[no-untyped-def]
-    coefs, points, columns, centre, ras2vox, margin, n_iterations, matrices
-):
-    """Gauss-Newton for a batch of frames; ``matrices`` (T, 4, 4) hold start and result."""
-    n_frames = coefs.shape[0]
-    n_points = points.shape[0]
-    correlation = np.zeros(n_frames)
-    taken = np.zeros(n_frames, dtype=np.int64)
-    last = np.empty(3)
-    for axis in range(3):
-        last[axis] = coefs.shape[axis + 1] - 4
-    for t in numba.prange(n_frames):
-        frame = coefs[t]
-        current = matrices[t].copy()
-        for step in range(n_iterations + 1):
-            m = ras2vox @ current
-            normal = np.zeros((8, 8))
-            right = np.zeros(8)
-            square = 0.0
-            count = 0
-            for n in range(n_points):
-                p0, p1, p2 = points[n, 0], points[n, 1], points[n, 2]
-                x = m[0, 0] * p0 + m[0, 1] * p1 + m[0, 2] * p2 + m[0, 3]
-                y = m[1, 0] * p0 + m[1, 1] * p1 + m[1, 2] * p2 + m[1, 3]
-                z = m[2, 0] * p0 + m[2, 1] * p1 + m[2, 2] * p2 + m[2, 3]
-                if (
-                    x < margin[0] or y < margin[1] or z < margin[2]
-                    or x > last[0] - margin[0] or y > last[1] - margin[1]
-                    or z > last[2] - margin[2]
-                ):  # fmt: skip
-                    continue
-                value = float(spline_value(frame, x, y, z))
-                count += 1
-                square += value * value
-                for a in range(8):
-                    ca = columns[n, a]
-                    right[a] += ca * value
-                    for b in range(a + 1):
-                        normal[a, b] += ca * columns[n, b]
-            if count < 30:
-                break
-            # Correlation of frame and reference from the sums already at hand.
-            mean_v, mean_r = right[0] / count, normal[1, 0] / count
-            var_v, var_r = square / count - mean_v**2, normal[1, 1] / count - mean_r**2
-            if var_v <= 0 or var_r <= 0:
-                break
-            correlation[t] = (right[1] / count - mean_v * mean_r) / np.sqrt(var_v * var_r)
-            if step == n_iterations:
-                break
-            ridge = 0.0
-            for a in range(8):
-                for b in range(a):
-                    normal[b, a] = normal[a, b]
-            for a in range(2, 8):
-                ridge = max(ridge, normal[a, a])
-            for a in range(2, 8):
-                normal[a, a] += 1e-9 * ridge
-            solution = np.linalg.solve(normal, right)
-            gain = solution[1]
-            if not abs(gain) > 1e-12:
-                break
-            move = solution[2:] / gain
-            size = np.sqrt((move[:3] ** 2).sum())
-            turn = np.sqrt((move[3:] ** 2).sum())
-            # A step of more than a smoothing width leaves the range of the linear model.
-            limit = min(1.0, 10.0 / max(size, 1e-12), 0.15 / max(turn, 1e-12))
-            step_matrix = _rigid(move * limit, centre)
-            current = current @ np.linalg.inv(step_matrix)
-            taken[t] = step + 1
-            if size < 2e-3 and turn < 3e-5:
-                break
-        matrices[t] = current
-    return correlation, taken
-
-
-@compiled()
-def _rigid(move, centre):  # type: ignore[no-untyped-def]
-    """x -> R(w) (x - centre) + centre + v of ``move`` = (v, w), by Rodrigues' formula."""
-    v, w = move[:3], move[3:]
-    angle = np.sqrt((w**2).sum())
-    k = np.zeros((3, 3))
-    k[0, 1], k[0, 2], k[1, 2] = -w[2], w[1], -w[0]
-    k[1, 0], k[2, 0], k[2, 1] = w[2], -w[1], w[0]
-    if angle < 1e-8:
-        rotation = np.eye(3) + k
-    else:
-        rotation = (
-            np.eye(3) + np.sin(angle) / angle * k + (1 - np.cos(angle)) / angle**2 * (k @ k)
+def _align(
+    coefs: np.ndarray,
+    points: np.ndarray,
+    columns: np.ndarray,
+    centre: np.ndarray,
+    ras2vox: np.ndarray,
+    margin: np.ndarray,
+    n_iterations: int,
+    start: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gauss-Newton for a batch of frames: (T, 4, 4) affines, correlations, steps taken."""
+    matrices = start.copy()
+    fit = np.zeros(len(coefs))
+    steps = np.zeros(len(coefs), dtype=np.int64)
+    active = np.arange(len(coefs))
+    for step in range(n_iterations + 1):
+        normal, right, square = _normal_equations(
+            coefs, active, points, columns, ras2vox @ matrices[active], margin
         )
-    out = np.eye(4)
-    out[:3, :3] = rotation
-    out[:3, 3] = centre - rotation @ centre + v
+        usable = normal[:, 0, 0] >= MIN_POINTS
+        active, normal, right, square = (a[usable] for a in (active, normal, right, square))
+        fit[active] = _correlation(normal, right, square)
+        if step == n_iterations or len(active) == 0:
+            break
+        # A direction that the image does not determine stays where it is.
+        strongest = np.diagonal(normal, axis1=1, axis2=2)[:, 2:].max(axis=1)
+        normal[:, range(2, 8), range(2, 8)] += 1e-9 * strongest[:, np.newaxis] + 1e-30
+        solution = np.linalg.solve(normal, right[..., np.newaxis])[..., 0]
+        gain = solution[:, 1]
+        move = np.divide(solution[:, 2:], gain[:, None], out=np.zeros((len(gain), 6)),
+                         where=np.abs(gain[:, None]) > 1e-9)  # fmt: skip
+        size = np.linalg.norm(move[:, :3], axis=1)
+        turn = np.linalg.norm(move[:, 3:], axis=1)
+        # Beyond these the linear model says nothing.
+        limit = np.minimum(1.0, np.minimum(MAX_STEP_MM / np.maximum(size, 1e-9),
+                                           MAX_STEP_RAD / np.maximum(turn, 1e-9)))  # fmt: skip
+        steps[active] = step + 1
+        matrices[active] = matrices[active] @ np.linalg.inv(_rigid(move * limit[:, None], centre))
+        active = active[(size > DONE_MM) | (turn > DONE_RAD)]
+        if len(active) == 0:
+            break
+    return matrices, fit, steps
+
+
+def _correlation(normal: np.ndarray, right: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Correlation of frame and reference from sums over points (columns 0 and 1)."""
+    count = normal[:, 0, 0]
+    mean_v, mean_r = right[:, 0] / count, normal[:, 1, 0] / count
+    variance_v, variance_r = square / count - mean_v**2, normal[:, 1, 1] / count - mean_r**2
+    shared = right[:, 1] / count - mean_v * mean_r
+    scale = np.sqrt((variance_v * variance_r).clip(min=0))
+    return np.divide(shared, scale, out=np.zeros_like(shared), where=scale > 0)
+
+
+def _rigid(move: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """(T, 4, 4) maps x -> R(w) (x - centre) + centre + v of ``move`` (T, 6) = (v, w)."""
+    out = np.tile(np.eye(4), (len(move), 1, 1))
+    rotation = Rotation.from_rotvec(move[:, 3:]).as_matrix()
+    out[:, :3, :3] = rotation
+    out[:, :3, 3] = centre - rotation @ centre + move[:, :3]
     return out
+
+
+@compiled(parallel=True, fastmath=True)
+def _normal_equations(coefs, which, points, columns, to_voxel, margin):  # type: ignore[no-untyped-def]
+    """Sums over points: (T, 8, 8) of columns by columns, (T, 8) by values, (T,) of squares."""
+    n_frames = which.shape[0]
+    normal = np.zeros((n_frames, 8, 8))
+    right = np.zeros((n_frames, 8))
+    square = np.zeros(n_frames)
+    high_x = coefs.shape[1] - 4 - margin[0]
+    high_y = coefs.shape[2] - 4 - margin[1]
+    high_z = coefs.shape[3] - 4 - margin[2]
+    stride_x, stride_y = np.uintp(coefs.shape[2] * coefs.shape[3]), np.uintp(coefs.shape[3])
+    for t in numba.prange(n_frames):
+        frame = coefs[which[t]].ravel()
+        m = to_voxel[t]
+        for n in range(points.shape[0]):
+            p0, p1, p2 = points[n, 0], points[n, 1], points[n, 2]
+            x = m[0, 0] * p0 + m[0, 1] * p1 + m[0, 2] * p2 + m[0, 3]
+            y = m[1, 0] * p0 + m[1, 1] * p1 + m[1, 2] * p2 + m[1, 3]
+            z = m[2, 0] * p0 + m[2, 1] * p1 + m[2, 2] * p2 + m[2, 3]
+            inside = (
+                x >= margin[0] and y >= margin[1] and z >= margin[2]
+                and x <= high_x and y <= high_y and z <= high_z
+            )  # fmt: skip
+            if inside:
+                value = float(spline_value(frame, stride_x, stride_y, x, y, z))
+                square[t] += value * value
+                for a in range(8):
+                    column = columns[n, a]
+                    right[t, a] += column * value
+                    for b in range(a + 1):
+                        normal[t, a, b] += column * columns[n, b]
+        for a in range(8):
+            for b in range(a):
+                normal[t, b, a] = normal[t, a, b]
+    return normal, right, square

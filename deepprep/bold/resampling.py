@@ -6,7 +6,9 @@ series is interpolated once, with a cubic B-spline, as in fMRIPrep (Esteban et a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -93,8 +95,8 @@ def resample_bold(
 
     Notes
     -----
-    Memory: the result, plus 12 bytes per target voxel inside the field of view, plus one
-    frame of coefficients.
+    Memory: the result, 12 bytes per target voxel inside the field of view, and the
+    coefficients of a few frames.
     """
     frames = bold.data if bold.data.ndim == 4 else bold.data[..., np.newaxis]
     n_frames = frames.shape[3]
@@ -113,9 +115,8 @@ def resample_bold(
                                     shift_field)  # fmt: skip
     shift, gain, axis = _distortion(shift_field, target, index)
     values = np.empty(len(index), dtype=np.float32)
-    with threads(n_threads):
-        for t in range(n_frames):
-            coefs = spline_coefficients(frames[..., t])
+    with threads(n_threads) as used, ThreadPoolExecutor(used) as pool:
+        for t, coefs in enumerate(_coefficients_ahead(frames, pool, 2 * used)):
             _sample(coefs, points, to_voxel[t], shift, gain, axis, np.float32(fill), values)
             column = flat[:, t]
             column[:] = fill
@@ -128,6 +129,18 @@ def resample_bold(
                 on_chunk(t + 1, n_frames)
     data = out if bold.data.ndim == 4 else out[..., 0]
     return Volume(data, target.affine)
+
+
+def _coefficients_ahead(
+    frames: np.ndarray, pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[np.ndarray]:
+    """Coefficients of all frames in order, prepared a few frames ahead of their use."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    for t in range(frames.shape[3] + ahead):
+        if t < frames.shape[3]:
+            waiting.append(pool.submit(spline_coefficients, frames[..., t]))
+        if t >= ahead:
+            yield waiting.popleft().result()
 
 
 def _points_in_view(
@@ -184,8 +197,10 @@ def _distortion(
     return shift, field.jacobian.reshape(-1, order="F")[index].astype(np.float32), field.axis
 
 
-@compiled(parallel=True, fastmath=True)
+@compiled(parallel=True, fastmath=True, nogil=True)
 def _sample(coefs, points, to_voxel, shift, gain, axis, fill, out):  # type: ignore[no-untyped-def]
+    stride_x, stride_y = np.uintp(coefs.shape[1] * coefs.shape[2]), np.uintp(coefs.shape[2])
+    flat = coefs.ravel()
     last_x, last_y, last_z = coefs.shape[0] - 4, coefs.shape[1] - 4, coefs.shape[2] - 4
     m = to_voxel
     for n in numba.prange(points.shape[0]):
@@ -210,7 +225,7 @@ def _sample(coefs, points, to_voxel, shift, gain, axis, fill, out):  # type: ign
             x = min(max(x, 0.0), float(last_x))
             y = min(max(y, 0.0), float(last_y))
             z = min(max(z, 0.0), float(last_z))
-            value = spline_value(coefs, x, y, z)
+            value = spline_value(flat, stride_x, stride_y, x, y, z)
             if gain.size > 0:
                 value *= gain[n]
             out[n] = value

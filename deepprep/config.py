@@ -61,8 +61,8 @@ class Settings:
     """Standardised DVARS above which a frame is a motion outlier."""
     skull_strip_t1w: str = "auto"
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
-    subject_anatomical_reference: str = "first-lex"
-    """``first-lex``, ``unbiased`` or ``sessionwise``."""
+    subject_anatomical_reference: str = "unbiased"
+    """``unbiased`` (average of all T1w) or ``sessionwise`` (one reference for each session)."""
     random_seed: int = 0
     """Seed of every random number generator."""
 

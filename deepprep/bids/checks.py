@@ -51,11 +51,11 @@ def check_dataset(settings: Settings) -> list[Problem]:
         )
     else:
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
+            content = dict(json.loads(path.read_text(encoding="utf-8-sig")))
+        except (OSError, ValueError, TypeError) as error:
             add("error", "DESCRIPTION_UNREADABLE", f"it cannot be read ({error})", f"{minimal}.")
         else:
-            missing = [key for key in ("Name", "BIDSVersion") if not dict(content).get(key)]
+            missing = [key for key in ("Name", "BIDSVersion") if not content.get(key)]
             if missing:
                 add(
                     "warning",
@@ -63,7 +63,7 @@ def check_dataset(settings: Settings) -> list[Problem]:
                     f"it has no {' and no '.join(missing)}",
                     "Add what BIDS requires.",
                 )
-            if dict(content).get("DatasetType") == "derivative":
+            if content.get("DatasetType") == "derivative":
                 add(
                     "warning",
                     "DESCRIPTION_DERIVATIVE",

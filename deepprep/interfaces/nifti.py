@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import DTypeLike
 
 from deepprep.image.volume import Volume
 
@@ -24,7 +26,7 @@ def load_volume(path: str | os.PathLike, dtype: type | None = np.float32) -> Vol
     dtype : numpy dtype or None
         Convert to this type (scaled); ``None`` keeps the stored integers when unscaled.
     """
-    image = nib.load(path)
+    image: Any = nib.load(path)
     data = np.asanyarray(image.dataobj)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
@@ -38,7 +40,7 @@ def load_volume(path: str | os.PathLike, dtype: type | None = np.float32) -> Vol
 def save_volume(
     volume: Volume,
     path: str | os.PathLike,
-    dtype: type | str | None = None,
+    dtype: DTypeLike | None = None,
     tr_s: float | None = None,
     code: int = 1,
 ) -> Path:
@@ -59,16 +61,12 @@ def save_volume(
     """
     path = Path(path)
     data = volume.data
-    if dtype is None:
-        dtype = data.dtype
-        if dtype == np.float64:
-            dtype = np.float32
-        elif dtype in (np.bool_, np.int64):
-            dtype = np.uint8 if dtype == np.bool_ else np.int32
-    dtype = np.dtype(dtype)
-    if np.issubdtype(dtype, np.integer) and np.issubdtype(data.dtype, np.floating):
+    # NIfTI readers in the field do not take bool, and not all take 64-bit types.
+    smaller = {"float64": "float32", "bool": "uint8", "int64": "int32"}
+    kind = np.dtype(smaller.get(data.dtype.name, data.dtype) if dtype is None else dtype)
+    if np.issubdtype(kind, np.integer) and np.issubdtype(data.dtype, np.floating):
         data = np.rint(data)
-    image = nib.Nifti1Image(np.asarray(data, dtype=dtype), volume.affine)
+    image = nib.Nifti1Image(np.asarray(data, dtype=kind), volume.affine)
     image.set_qform(volume.affine, code)
     image.set_sform(volume.affine, code)
     image.header.set_xyzt_units("mm", "sec")
@@ -98,3 +96,27 @@ def _write_gz(image: nib.Nifti1Image, path: Path) -> None:
         ) as f,
     ):
         f.write(image.to_bytes())
+
+
+def series_dtype(path: str | os.PathLike, values: np.ndarray) -> np.dtype:
+    """On-disk type of a resampled series: the source's, where that loses nothing.
+
+    Integers are kept (as int16 where they fit) when the values span enough steps that
+    rounding stays far below the noise; everything else is float32.
+
+    Parameters
+    ----------
+    path : path-like
+        Original series.
+    values : array
+        Its values, scaled.
+    """
+    image: Any = nib.load(path)
+    stored = image.get_data_dtype()
+    if not np.issubdtype(stored, np.integer):
+        return np.dtype(np.float32)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    # Cubic interpolation overshoots by up to a tenth or so.
+    if high - low < 1000 or high * 1.2 > np.iinfo(np.int16).max or low * 1.2 < -32768:
+        return np.dtype(np.float32)
+    return np.dtype(np.int16)

@@ -1,0 +1,315 @@
+"""Tasks of the anatomical stream: conform, brain mask, bias, tissues, normalisation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fileformats.generic import File
+from pydra.compose import python
+
+from deepprep.execution.resources import stage
+
+
+@stage(cpus=2, mem_gb=3.0, title="Conform T1w")
+@python.define(outputs=["t1w", "info"])
+def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tuple[File, File]:
+    """Bring all T1w images to RAS and one lattice, and average them if there are several.
+
+    Parameters
+    ----------
+    t1w : list of File
+        Original images.
+    reference : str
+        ``first-lex`` (in the space of the first image) or ``unbiased``.
+    device : str
+        Torch device of the registration.
+    label : str
+        Subject, for messages.
+    """
+    import numpy as np
+
+    from deepprep.image.conform import conform, conform_target, to_ras
+    from deepprep.image.resample import resample
+    from deepprep.interfaces.files import keep_json, keep_volume
+    from deepprep.interfaces.nifti import load_volume
+    from deepprep.registration.average import robust_average
+
+    originals = [load_volume(str(f)) for f in t1w]
+    originals = [v.frame(0).like(np.nan_to_num(v.frame(0).data)) for v in originals]
+    rows = [
+        {
+            "name": Path(str(f)).name,
+            "orientation": "".join(v.grid.axcodes),
+            "shape": list(v.shape[:3]),
+            "zooms_mm": [float(z) for z in v.zooms_mm],
+        }
+        for f, v in zip(t1w, originals)
+    ]
+    target = conform_target([to_ras(v).grid for v in originals])
+    conformed = [conform(originals[i], target) for i in target.kept]
+    maps = [np.eye(4)]
+    average = conformed[0]
+    if len(conformed) > 1:
+        average, affines = robust_average(conformed, device=device)
+        maps = [a.matrix for a in affines]
+        if reference == "first-lex":
+            # The average moves to where the first image is: through its own map.
+            grid = conformed[0].grid
+            to_average = affines[0].inverse()
+            average = resample(average, grid, to_average, "cubic")
+            maps = [(a @ to_average).matrix for a in affines]
+    for n, row in enumerate(rows):
+        if n in target.dropped:
+            row["note"] = "left out: resolution much lower than the best"
+        elif len(conformed) > 1:
+            row["note"] = "averaged"
+        elif row["orientation"] != "RAS":
+            row["note"] = "axes reordered to RAS"
+        else:
+            row["note"] = "used as it is"
+    info = {
+        "rows": rows,
+        "shape": list(average.shape),
+        "zooms_mm": [float(z) for z in average.zooms_mm],
+        "t1w_to_orig": {rows[i]["name"]: m for i, m in zip(target.kept, maps)},
+        "n_averaged": len(conformed),
+    }
+    return keep_volume(average, "t1w.nii"), keep_json(info, "conform.json")
+
+
+@stage(cpus=2, mem_gb=4.0, gpu=True, title="Brain mask")
+@python.define(outputs=["mask", "info"])
+def MaskBrain(t1w: File, mode: str, device: str, label: str) -> tuple[File, File]:
+    """Brain mask of the conformed T1w.
+
+    Parameters
+    ----------
+    t1w : File
+        Conformed T1w.
+    mode : str
+        ``--skull-strip-t1w``.
+    device, label : str
+        Torch device; subject, for messages.
+    """
+    import numpy as np
+
+    from deepprep.errors import StageError
+    from deepprep.image.brain_mask import extract_brain
+    from deepprep.interfaces.files import keep_json, keep_volume
+    from deepprep.interfaces.nifti import load_volume
+
+    volume = load_volume(str(t1w))
+    try:
+        found = extract_brain(volume, mode, device)
+    except ValueError as err:
+        raise StageError(
+            f"sub-{label}: {err}; check that the T1w file really is a T1-weighted head."
+        ) from err
+    info = {
+        "method": found.method,
+        "reason": found.reason,
+        "volume_ml": found.volume_ml,
+        "plausible": found.plausible,
+    }
+    mask = keep_volume(volume.like(found.mask.astype(np.uint8)), "mask.nii")
+    return mask, keep_json(info, "mask.json")
+
+
+@stage(cpus=1, mem_gb=3.0, title="Bias field")
+@python.define(outputs=["t1w"])
+def CorrectBias(t1w: File, mask: File, label: str) -> File:
+    """N4 of the T1w inside the brain mask."""
+    import numpy as np
+
+    from deepprep.image.bias import correct_bias
+    from deepprep.interfaces.files import keep_volume
+    from deepprep.interfaces.nifti import load_volume
+
+    inside = load_volume(str(mask), np.uint8).data > 0
+    return keep_volume(correct_bias(load_volume(str(t1w)), inside).corrected, "t1w.nii")
+
+
+@stage(cpus=2, mem_gb=5.0, gpu=True, title="Tissue classes")
+@python.define(outputs=["dseg", "gm", "wm", "csf", "info"])
+def SegmentTissues(
+    t1w: File, mask: File, device: str, label: str
+) -> tuple[File, File, File, File, File]:
+    """Grey matter, white matter and CSF of the bias-corrected T1w."""
+    import numpy as np
+
+    from deepprep.errors import StageError
+    from deepprep.interfaces.files import keep_json, keep_volume
+    from deepprep.interfaces.nifti import load_volume
+    from deepprep.quality.metrics import anatomical_metrics
+    from deepprep.segmentation.tissue import segment_tissues
+
+    volume = load_volume(str(t1w))
+    inside = load_volume(str(mask), np.uint8).data > 0
+    try:
+        maps = segment_tissues(volume, inside, device)
+    except ValueError as err:
+        raise StageError(f"sub-{label}: {err}; check the T1w image and its brain mask.") from err
+    labels = volume.like(maps.dseg)
+    info = {
+        "volumes_ml": maps.volumes_ml(volume.grid.voxel_volume_mm3),
+        "means": maps.model.means,
+        "sds": maps.model.sds,
+        "quality": anatomical_metrics(volume, volume.like(inside), labels),
+    }
+    return (
+        keep_volume(labels, "dseg.nii"),
+        keep_volume(volume.like(maps.gm), "gm.nii"),
+        keep_volume(volume.like(maps.wm), "wm.nii"),
+        keep_volume(volume.like(maps.csf), "csf.nii"),
+        keep_json(info, "tissues.json"),
+    )
+
+
+@stage(cpus=2, mem_gb=6.0, gpu=True, title="Normalisation")
+@python.define(outputs=["to_template", "to_t1w", "info"])
+def Normalise(
+    t1w: File,
+    mask: File,
+    gm: File,
+    wm: File,
+    csf: File,
+    template: str,
+    template_files: dict[str, File],
+    device: str,
+    seed: int,
+    label: str,
+) -> tuple[File, File, File]:
+    """Affine and diffeomorphic registration of the T1w to a template.
+
+    Parameters
+    ----------
+    t1w, mask, gm, wm, csf : File
+        Bias-corrected T1w, brain mask and tissue fractions.
+    template : str
+        Name, for messages.
+    template_files : dict
+        Keys of :class:`deepprep.data.templates.TemplateFiles` that the template has.
+    device, seed, label
+        Torch device, random seed, subject.
+
+    Returns
+    -------
+    to_template, to_t1w, info : File
+        ITK composites: the map that brings images to the template, and back; measures.
+    """
+    import numpy as np
+
+    from deepprep.interfaces.files import keep_json
+    from deepprep.interfaces.nifti import load_volume
+    from deepprep.registration.affine import register_affine
+    from deepprep.registration.diffeomorphic import ChannelPair, register_diffeomorphic
+    from deepprep.registration.itk import write_composite
+
+    files = {key: str(value) for key, value in template_files.items()}
+    fixed = load_volume(files["brain"] if "brain" in files else files["t1w"])
+    fixed_mask = load_volume(files["mask"]) if "mask" in files else None
+    if fixed_mask is None:
+        fixed_mask = fixed.like((fixed.data > 0).astype(np.float32))
+    fixed = fixed.like(np.where(fixed_mask.data > 0.5, fixed.data, 0).astype(np.float32))
+    moving_mask = load_volume(str(mask))
+    moving = load_volume(str(t1w))
+    moving = moving.like(np.where(moving_mask.data > 0.5, moving.data, 0).astype(np.float32))
+    channels = [
+        ChannelPair(load_volume(files[name]), load_volume(str(own)))
+        for name, own in (("gm", gm), ("wm", wm))
+        if name in files
+    ]
+    affine = register_affine(
+        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, device=device
+    )
+    result = register_diffeomorphic(
+        fixed, moving, affine, fixed_mask=fixed_mask, moving_mask=moving_mask,
+        channels=channels, device=device, seed=seed,
+    )  # fmt: skip
+    to_template = write_composite(Path.cwd() / "to_template.h5", result.fixed_to_moving())
+    to_t1w = write_composite(Path.cwd() / "to_t1w.h5", result.moving_to_fixed())
+    info = {"template": template, **result.log}
+    return File(to_template), File(to_t1w), keep_json(info, "normalise.json")
+
+
+@stage(cpus=2, mem_gb=4.0, title="T1w in template space")
+@python.define(outputs=["t1w", "mask", "dseg", "gm", "wm", "csf", "info", "figure"])
+def WarpAnatomy(
+    t1w: File,
+    mask: File,
+    dseg: File,
+    gm: File,
+    wm: File,
+    csf: File,
+    to_template: File,
+    space: str,
+    template_files: dict[str, File],
+    label: str,
+) -> tuple[File, File, File, File, File, File, File, File]:
+    """Anatomical derivatives on a template's lattice, their overlap with it, and the figure."""
+    import numpy as np
+
+    from deepprep.image.resample import resample
+    from deepprep.interfaces.files import keep_json, keep_volume
+    from deepprep.interfaces.nifti import load_volume
+    from deepprep.quality.metrics import dice
+    from deepprep.registration.itk import read_composite
+    from deepprep.reports.figures import plot_template_flicker
+
+    files = {key: str(value) for key, value in template_files.items()}
+    fixed = load_volume(files["t1w"] if "t1w" in files else files["brain"])
+    chain = read_composite(str(to_template))
+    head = load_volume(str(t1w))
+    warped = resample(head, fixed.grid, chain, "cubic")
+    warped = warped.like(np.clip(warped.data, 0, float(head.data.max())))
+    inside = resample(load_volume(str(mask)), fixed.grid, chain, "linear")
+    inside = inside.like((inside.data > 0.5).astype(np.uint8))
+    labels = resample(load_volume(str(dseg), np.uint8), fixed.grid, chain, "label")
+    fractions = {
+        name: resample(load_volume(str(f)), fixed.grid, chain, "linear")
+        for name, f in (("gm", gm), ("wm", wm), ("csf", csf))
+    }
+    overlap = {
+        name.upper(): dice(fractions[name].data > 0.5, load_volume(files[name]).data > 0.5)
+        for name in ("gm", "wm", "csf")
+        if name in files
+    }
+    template_mask = load_volume(files["mask"]) if "mask" in files else None
+    if template_mask is not None:
+        overlap["brain"] = dice(inside.data > 0, template_mask.data > 0.5)
+    shown = fixed if "t1w" in files else warped.like(fixed.data)
+    figure = plot_template_flicker(
+        shown,
+        warped if "t1w" in files else warped.like(warped.data * (inside.data > 0)),
+        Path.cwd() / "template.svg",
+        space,
+        mask=template_mask,
+    )
+    return (
+        keep_volume(warped, "t1w.nii.gz", code=4),
+        keep_volume(inside, "mask.nii.gz", code=4),
+        keep_volume(labels, "dseg.nii.gz", code=4),
+        keep_volume(fractions["gm"], "gm.nii.gz", code=4),
+        keep_volume(fractions["wm"], "wm.nii.gz", code=4),
+        keep_volume(fractions["csf"], "csf.nii.gz", code=4),
+        keep_json({"space": space, "overlap_dice": overlap}, "overlap.json"),
+        File(figure),
+    )
+
+
+@stage(cpus=1, mem_gb=2.0, title="Anatomical figures")
+@python.define(outputs=["figure"])
+def DrawTissues(t1w: File, mask: File, dseg: File, label: str) -> File:
+    """Figure of the brain mask and the tissue classes."""
+    import numpy as np
+
+    from deepprep.interfaces.nifti import load_volume
+    from deepprep.reports.figures import plot_dseg
+
+    figure = plot_dseg(
+        load_volume(str(t1w)),
+        load_volume(str(mask), np.uint8),
+        load_volume(str(dseg), np.uint8),
+        Path.cwd() / "dseg.svg",
+    )
+    return File(figure)

@@ -1,0 +1,86 @@
+"""The options that a subject's workflow depends on, as plain JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from deepprep.bids.spaces import OutputSpace, parse_spaces
+from deepprep.config import Settings
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the workflow of a subject needs to know of :class:`deepprep.config.Settings`.
+
+    Only tasks whose inputs hold one of these values are computed anew when it changes.
+    """
+
+    bids_dir: str
+    out_dir: str
+    run_uuid: str
+    output_spaces: tuple[str, ...]
+    anat_only: bool
+    device: str
+    random_seed: int
+    skull_strip_t1w: str
+    subject_anatomical_reference: str
+    dummy_scans: int | None
+    fd_spike_mm: float
+    dvars_spike: float
+
+    @property
+    def spaces(self) -> tuple[OutputSpace, ...]:
+        """Output spaces, parsed."""
+        return parse_spaces(self.output_spaces)
+
+    def to_json(self) -> str:
+        """JSON text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Choices:
+        """Read what :meth:`to_json` wrote."""
+        raw = json.loads(text)
+        return cls(**{**raw, "output_spaces": tuple(raw["output_spaces"])})
+
+    @classmethod
+    def from_settings(cls, settings: Settings, device: str) -> Choices:
+        """Take what matters from the options of the run.
+
+        Parameters
+        ----------
+        settings : Settings
+        device : str
+            The torch device that ``--device`` came to.
+        """
+        return cls(
+            bids_dir=str(settings.bids_dir),
+            out_dir=str(settings.out_dir),
+            run_uuid=settings.run_uuid,
+            output_spaces=tuple(settings.output_spaces),
+            anat_only=settings.anat_only,
+            device=device,
+            random_seed=settings.random_seed,
+            skull_strip_t1w=settings.skull_strip_t1w,
+            subject_anatomical_reference=settings.subject_anatomical_reference,
+            dummy_scans=settings.dummy_scans,
+            fd_spike_mm=settings.fd_spike_threshold,
+            dvars_spike=settings.dvars_spike_threshold,
+        )
+
+
+def template_ids(spaces: tuple[OutputSpace, ...]) -> dict[str, OutputSpace]:
+    """The templates to register to, by the name of their transform, each once, in order.
+
+    Without a standard space among the outputs, the default template still gets its transforms,
+    as in fMRIPrep.
+    """
+    found: dict[str, OutputSpace] = {}
+    for space in spaces:
+        if space.standard:
+            found.setdefault(space.template_id, space)
+    if not found:
+        default = OutputSpace("MNI152NLin2009cAsym")
+        found[default.template_id] = default
+    return found

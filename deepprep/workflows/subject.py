@@ -1,0 +1,196 @@
+"""The workflow of one subject: anatomy, then every BOLD run in a workflow of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fileformats.generic import File
+from pydra.compose import workflow
+
+from deepprep.bids.records import SubjectInputs, run_to_json
+from deepprep.data.templates import TemplateFiles, template_files
+from deepprep.interfaces.anatomy import (
+    ConformT1w,
+    CorrectBias,
+    DrawTissues,
+    MaskBrain,
+    Normalise,
+    SegmentTissues,
+    WarpAnatomy,
+)
+from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
+from deepprep.interfaces.select import Append
+from deepprep.workflows.bold import BoldRun
+from deepprep.workflows.choices import Choices, template_ids
+
+
+@workflow.define(outputs=["record"])
+def Subject(subject: str, choices: str, problems: list[str]) -> str:
+    """Preprocess one subject.
+
+    Parameters
+    ----------
+    subject : str
+        JSON of :class:`deepprep.bids.records.SubjectInputs`.
+    choices : str
+        JSON of :class:`deepprep.workflows.choices.Choices`.
+    problems : list of str
+        Warnings of the checks, shown in the report.
+
+    Returns
+    -------
+    record : str
+        Path of the record of the anatomical derivatives.
+    """
+    inputs, options = SubjectInputs.from_json(subject), Choices.from_json(choices)
+    label = inputs.name
+    where: dict[str, Any] = {
+        "subject": subject,
+        "out_dir": options.out_dir,
+        "run_uuid": options.run_uuid,
+        "label": label,
+    }
+    conformed = workflow.add(
+        ConformT1w(
+            t1w=[File(i.path) for i in inputs.t1w],
+            reference=options.subject_anatomical_reference,
+            device=options.device,
+            label=label,
+        ),
+        name="conform",
+    )
+    masked = workflow.add(
+        MaskBrain(
+            t1w=conformed.t1w, mode=options.skull_strip_t1w, device=options.device, label=label
+        ),
+        name="brain_mask",
+    )
+    nu = workflow.add(
+        CorrectBias(t1w=conformed.t1w, mask=masked.mask, label=label), name="bias_field"
+    )
+    tissue = workflow.add(
+        SegmentTissues(t1w=nu.t1w, mask=masked.mask, device=options.device, label=label),
+        name="tissues",
+    )
+    figure = workflow.add(
+        DrawTissues(t1w=nu.t1w, mask=masked.mask, dseg=tissue.dseg, label=label),
+        name="draw_tissues",
+    )
+    anatomy = {
+        "t1w": nu.t1w,
+        "mask": masked.mask,
+        "dseg": tissue.dseg,
+        "gm": tissue.gm,
+        "wm": tissue.wm,
+        "csf": tissue.csf,
+    }
+    written = workflow.add(
+        PublishAnatomy(
+            **anatomy,
+            **where,
+            conform_info=conformed.info,
+            mask_info=masked.info,
+            tissue_info=tissue.info,
+            figure=figure.figure,
+            spaces=[str(s) for s in options.spaces],
+            problems=problems,
+            device=options.device,
+            bids_dir=options.bids_dir,
+        ),
+        name="write_anatomy",
+    )
+
+    transforms: Any = []
+    for template, space in template_ids(options.spaces).items():
+        normalised = _normalise(anatomy, template, space, options, label)
+        workflow.add(
+            PublishTemplate(
+                **where,
+                to_template=normalised.to_template,
+                to_t1w=normalised.to_t1w,
+                info=normalised.info,
+                template=template,
+            ),
+            name=f"write_transforms_{_plain(template)}",
+        )
+        _standard_spaces(anatomy, normalised.to_template, template, options, where)
+        transforms = workflow.add(
+            Append(files=transforms, file=normalised.to_template),
+            name=f"transforms_{_plain(template)}",
+        ).files
+
+    if not options.anat_only:
+        for run in inputs.bold:
+            workflow.add(
+                BoldRun(
+                    **anatomy,
+                    to_templates=transforms,
+                    run=run_to_json(run),
+                    subject_name=label,
+                    choices=choices,
+                ),
+                name=_plain(run.name),
+            )
+    return written.record
+
+
+def _normalise(
+    anatomy: dict[str, Any], template: str, space: Any, options: Choices, label: str
+) -> Any:
+    files = template_files(space.name, 1, space.cohort)
+    return workflow.add(
+        Normalise(
+            **{k: anatomy[k] for k in ("t1w", "mask", "gm", "wm", "csf")},
+            template=template,
+            template_files=present(files, ("t1w", "brain", "mask", "gm", "wm", "csf")),
+            device=options.device,
+            seed=options.random_seed,
+            label=label,
+        ),
+        name=f"normalise_{_plain(template)}",
+    )
+
+
+def _standard_spaces(
+    anatomy: dict[str, Any],
+    to_template: Any,
+    template: str,
+    options: Choices,
+    where: dict[str, Any],
+) -> None:
+    """Anatomical derivatives on every lattice asked for of one template."""
+    for space in options.spaces:
+        if not space.standard or space.template_id != template:
+            continue
+        files = template_files(space.name, 1 if space.native_res else space.res, space.cohort)
+        name = _plain(str(space))
+        warped = workflow.add(
+            WarpAnatomy(
+                **anatomy,
+                to_template=to_template,
+                space=str(space),
+                template_files=present(files, ("t1w", "brain", "mask", "gm", "wm", "csf")),
+                label=where["label"],
+            ),
+            name=f"warp_{name}",
+        )
+        outputs = ("t1w", "mask", "dseg", "gm", "wm", "csf", "info", "figure")
+        workflow.add(
+            PublishStandardAnatomy(
+                **{key: getattr(warped, key) for key in outputs},
+                **where,
+                entities_of_space=space.entities,
+            ),
+            name=f"write_{name}",
+        )
+
+
+def present(files: TemplateFiles, keys: tuple[str, ...]) -> dict[str, File]:
+    """The images that a template has, by key."""
+    found = {key: getattr(files, key) for key in keys}
+    return {key: File(path) for key, path in found.items() if path is not None}
+
+
+def _plain(text: str) -> str:
+    """A node's name: letters, digits and underscores."""
+    return "".join(c if c.isalnum() else "_" for c in text)

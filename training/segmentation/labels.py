@@ -1,0 +1,153 @@
+"""Classes of the segmentation network and the label maps it is trained on.
+
+The label maps are SynthSeg's training maps (Billot et al., Medical Image Analysis 2023;
+86:102789; Apache-2.0): whole heads at 1 mm with left/right brain structures in FreeSurfer
+numbering and extracerebral classes from 502 upwards.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+CLASSES = (
+    0, 24, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 26, 28,
+    41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60,
+)  # fmt: skip
+"""FreeSurfer number of each output channel; the order is that of the trial network."""
+
+LEFT_RIGHT = {
+    2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54,
+    26: 58, 28: 60,
+}  # fmt: skip
+"""FreeSurfer number of a left structure -> that of its right twin."""
+
+SMALL = (26, 58, 13, 52, 18, 54, 5, 44, 11, 50, 12, 51, 17, 53, 28, 60, 10, 49, 14, 15)
+"""Structures around which training patches are centred more often than chance would."""
+
+FAR_CSF = 1024
+"""Source label given to CSF far from the brain (spinal canal, orbits): looks like CSF, target 0."""
+
+FAR_CSF_MM = 12
+"""CSF farther than this from brain tissue, in mm, is not segmented."""
+
+MERGED = {25: 2, 57: 41, 30: 2, 62: 41, 72: 24, 136: 4, 137: 5, 163: 43, 164: 44}
+"""Source label -> class: lesions and vessels to white matter, choroid plexus to its ventricle.
+
+136/163 and 137/164 lie inside the left/right lateral and inferior horns. The optic chiasm
+(85) and everything from 502 upwards is background.
+"""
+
+SOURCES = (
+    *CLASSES, 25, 57, 30, 62, 72, 85, 136, 137, 163, 164,
+    502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530, FAR_CSF,
+)  # fmt: skip
+"""All labels the generator paints; a label map is stored as indices into this tuple."""
+
+LABELS_ENV = "DEEPPREP_SYNTHSEG_LABELS"
+"""Environment variable naming the folder of ``seg_XX.nii.gz`` where no argument does."""
+
+POINTS_PER_CLASS = 400
+"""Voxels remembered of each structure, to centre patches on."""
+
+
+def target_of_source() -> np.ndarray:
+    """Class index (into CLASSES) of every entry of SOURCES; uint8."""
+    index = {label: i for i, label in enumerate(CLASSES)}
+    return np.array([index.get(MERGED.get(s, s), 0) for s in SOURCES], dtype=np.uint8)
+
+
+def mirrored_classes() -> np.ndarray:
+    """Class index after a left/right mirror, for every class index; int64."""
+    index = {label: i for i, label in enumerate(CLASSES)}
+    out = np.arange(len(CLASSES))
+    for left, right in LEFT_RIGHT.items():
+        out[index[left]], out[index[right]] = index[right], index[left]
+    return out
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One head.
+
+    Attributes
+    ----------
+    name : str
+        Number of the map in its file name.
+    sources : (X, Y, Z) uint8 tensor
+        Indices into SOURCES; 1 mm, axes to right, anterior, superior; one voxel of air around.
+    centre : (3,) array
+        Centre of the brain's bounding box, voxels.
+    box : (2, 3) array
+        First and last voxel of the brain (without CSF).
+    points : dict of int to (N, 3) array
+        A sample of voxels of each class index present (0 left out).
+    """
+
+    name: str
+    sources: torch.Tensor
+    centre: np.ndarray
+    box: np.ndarray
+    points: dict[int, np.ndarray]
+
+
+def labels_folder(argument: str | Path | None) -> Path:
+    """Folder of the label maps: the argument, else the environment variable."""
+    folder = argument or os.environ.get(LABELS_ENV)
+    if not folder:
+        raise SystemExit(f"Say where the label maps are: --labels FOLDER or {LABELS_ENV}.")
+    return Path(folder)
+
+
+def load_maps(folder: Path, numbers: tuple[int, ...], device: str = "cpu") -> list[LabelMap]:
+    """Read ``seg_XX.nii.gz`` for each number."""
+    return [load_map(folder / f"seg_{n:02d}.nii.gz", device) for n in numbers]
+
+
+def load_map(path: Path, device: str = "cpu") -> LabelMap:
+    """Read one label map, reorient it to RAS and crop it to the head."""
+    image = nib.as_closest_canonical(nib.load(path))
+    labels = np.asanyarray(image.dataobj).round().astype(np.int16)
+    head = ndimage.find_objects((labels > 0).astype(np.uint8))[0]
+    labels = np.pad(labels[head], 1)
+    table = np.full(int(max(SOURCES)) + 1, len(SOURCES) - 1, dtype=np.uint8)
+    table[list(SOURCES)] = np.arange(len(SOURCES))
+    unknown = np.setdiff1d(labels, SOURCES)
+    if unknown.size:
+        raise SystemExit(f"{path.name} has labels this recipe does not know: {unknown.tolist()}")
+    labels[(labels == 24) & ~_near_brain(labels)] = FAR_CSF
+    sources = table[labels]
+    classes = target_of_source()[sources]
+    corners = np.argwhere(classes > 1)
+    box = np.stack([corners.min(0), corners.max(0)])
+    rng = np.random.default_rng(0)
+    points = {}
+    for c in range(1, len(CLASSES)):
+        voxels = np.argwhere(classes == c)
+        if len(voxels):
+            points[c] = voxels[rng.integers(0, len(voxels), POINTS_PER_CLASS)]
+    name = path.name.split(".")[0].removeprefix("seg_")
+    return LabelMap(name, torch.from_numpy(sources).to(device), box.mean(0), box, points)
+
+
+def _near_brain(labels: np.ndarray) -> np.ndarray:
+    tissue = (labels > 0) & (labels < 500) & (labels != 24)
+    size = 2 * FAR_CSF_MM + 1
+    return ndimage.maximum_filter(tissue.astype(np.uint8), size=size) > 0
+
+
+def class_weights(maps: list[LabelMap]) -> torch.Tensor:
+    """Weight of each class in the cross-entropy: (median / own volume)^(1/2), in [0.5, 4]."""
+    target = torch.from_numpy(target_of_source())
+    count = torch.zeros(len(CLASSES))
+    for head in maps:
+        here = torch.bincount(head.sources.cpu().flatten(), minlength=len(SOURCES)).float()
+        count.index_add_(0, target.long(), here)
+    weight = (count[1:].median() / count.clamp(min=1)).sqrt()
+    return weight.clamp(0.5, 4.0)

@@ -1,0 +1,165 @@
+"""The segmentation network: whole-brain context at 2 mm, borders at 1 mm.
+
+Input: a brain at 1 mm, axes to right, anterior, superior, skull removed (or not), and where
+its middle is. The image is folded 2x2x2 into channels, so that a U-Net with eight times fewer
+voxels sees all of it; its features are unfolded again and two convolutions at 1 mm beside the
+image itself draw the borders (sub-pixel convolution, Shi et al., CVPR 2016). Coordinates
+relative to the middle of the brain enter at 4 and 16 mm: left and right cannot be confused.
+
+Normalisation is over the channels of one voxel, so a patch, a tile and a whole head give the
+same numbers, and any crop may be used for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from training.segmentation.labels import CLASSES
+
+STRIDE = 16
+"""Each side of an input must be a multiple of this."""
+
+HALO = 4
+"""Voxels at the border of a fine tile that padding may touch (two 3-wide convolutions)."""
+
+COORDINATES = 8
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Widths: coarse U-Net at 2, 4, 8 and 16 mm; fine head at 1 mm; classes."""
+
+    coarse: tuple[int, int, int, int] = (32, 64, 96, 128)
+    fine: int = 24
+    classes: int = len(CLASSES)
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each voxel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+
+
+class Block(nn.Sequential):
+    """Two 3x3x3 convolutions, each followed by normalisation and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for i, o in ((inputs, outputs), (outputs, outputs)):
+            layers += [nn.Conv3d(i, o, 3, padding=1), ChannelNorm(o), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+
+def fold(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, X, Y, Z) -> (B, 8 C, X/2, Y/2, Z/2)."""
+    b, c, *size = x.shape
+    a, d, e = (n // 2 for n in size)
+    x = x.reshape(b, c, a, 2, d, 2, e, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(b, 8 * c, a, d, e)
+
+
+def unfold(x: torch.Tensor) -> torch.Tensor:
+    """(B, 8 C, X, Y, Z) -> (B, C, 2 X, 2 Y, 2 Z); undoes :func:`fold`."""
+    b, c, a, d, e = x.shape
+    x = x.reshape(b, c // 8, 2, 2, 2, a, d, e).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(b, c // 8, 2 * a, 2 * d, 2 * e)
+
+
+def coordinate_channels(
+    origin: torch.Tensor, shape: Sequence[int], step: int, like: torch.Tensor
+) -> torch.Tensor:
+    """(B, 8, X, Y, Z) functions of position on a lattice of ``step`` mm.
+
+    ``origin`` (B, 3) is the position of the 1 mm voxel (0, 0, 0) relative to the middle of
+    the brain, mm; ``shape`` that of the lattice.
+    """
+    x, y, z = (
+        (origin[:, axis, None] + step * torch.arange(n, device=like.device) + (step - 1) / 2) / 80
+        for axis, n in enumerate(shape)
+    )
+    x, y, z = x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]
+    parts = (x, y, z, torch.tanh(16 * x), x * x, y * y, z * z, torch.sqrt(x * x + y * y + z * z))
+    full = [p.expand(len(origin), *shape) for p in parts]
+    out = torch.stack(full, dim=1).to(like.dtype)
+    return out.contiguous(memory_format=torch.channels_last_3d)
+
+
+class SegmentationNet(nn.Module):
+    """See the module's text; logits are in the order of ``labels.CLASSES``."""
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture or Architecture()
+        f0, f1, f2, f3 = self.architecture.coarse
+        fine, classes = self.architecture.fine, self.architecture.classes
+        self.down0 = Block(8, f0)
+        self.down1 = Block(f0 + COORDINATES, f1)
+        self.down2 = Block(f1, f2)
+        self.bottom = Block(f2 + COORDINATES, f3)
+        self.up2 = Block(f3 + f2, f2)
+        self.up1 = Block(f2 + f1, f1)
+        self.up0 = Block(f1 + f0, f0)
+        self.coarse_head = nn.Conv3d(f0, classes, 1)
+        self.lift = nn.Conv3d(f0, 15 * 8, 1)
+        self.fine_block = Block(16, fine)
+        self.fine_head = nn.Conv3d(fine, classes, 1)
+
+    def coarse(self, image: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+        """Features (B, F, X/2, Y/2, Z/2) of a whole input (B, 1, X, Y, Z)."""
+        if any(n % STRIDE for n in image.shape[2:]):
+            raise ValueError(f"sides must be multiples of {STRIDE}, not {tuple(image.shape[2:])}")
+        skip0 = self.down0(fold(image).contiguous(memory_format=torch.channels_last_3d))
+        x = F.max_pool3d(skip0, 2)
+        skip1 = self.down1(torch.cat([x, coordinate_channels(origin, x.shape[2:], 4, x)], 1))
+        skip2 = self.down2(F.max_pool3d(skip1, 2))
+        x = F.max_pool3d(skip2, 2)
+        x = self.bottom(torch.cat([x, coordinate_channels(origin, x.shape[2:], 16, x)], 1))
+        for block, skip in ((self.up2, skip2), (self.up1, skip1), (self.up0, skip0)):
+            x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
+            x = block(torch.cat([x, skip], 1))
+        return x
+
+    def fine(self, image: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes, x, y, z) at 1 mm of a tile of the image and of its features."""
+        raised = unfold(self.lift(features))
+        x = torch.cat([raised, image.to(raised.dtype)], 1)
+        x = self.fine_block(x.contiguous(memory_format=torch.channels_last_3d))
+        return self.fine_head(x)
+
+    def forward(self, image: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes, X, Y, Z); for large inputs see :func:`predict`."""
+        return self.fine(image, self.coarse(image, origin))
+
+
+@torch.no_grad()
+def predict(
+    net: SegmentationNet, image: torch.Tensor, origin: torch.Tensor, slab: int = 32
+) -> torch.Tensor:
+    """Class indices (X, Y, Z) uint8 of one image (1, 1, X, Y, Z).
+
+    The fine head runs in slabs along x, so that logits never take more than
+    ``slab * Y * Z * classes`` numbers; the result is that of one pass.
+    """
+    features = net.coarse(image, origin)
+    out = torch.empty(image.shape[2:], dtype=torch.uint8, device=image.device)
+    size = image.shape[2]
+    for start in range(0, size, slab):
+        stop = min(size, start + slab)
+        low, high = max(0, start - HALO), min(size, stop + HALO)
+        logits = net.fine(image[:, :, low:high], features[:, :, low // 2 : high // 2])
+        out[start:stop] = logits[0, :, start - low : stop - low].argmax(0).to(torch.uint8)
+    return out

@@ -1,0 +1,281 @@
+"""Train the segmentation network, in as many legs as it takes.
+
+``python -m training.segmentation.train --run FOLDER --labels FOLDER --steps N``
+
+The same command resumes where the last leg stopped. Every step's patch is drawn from a seed
+made of ``--seed`` and the step's number, so a resumed run sees the patches an uninterrupted
+one would have seen. SIGTERM or Ctrl-C ends the leg after the current step with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.segmentation.generator import HeadGenerator, Sample
+from training.segmentation.labels import CLASSES, SMALL, class_weights, labels_folder, load_maps
+from training.segmentation.losses import patch_loss
+from training.segmentation.network import Architecture, SegmentationNet
+from training.segmentation.validate import (
+    VALIDATION_MAPS,
+    VALIDATION_SEED,
+    WHOLE_HEAD,
+    score,
+    summary,
+)
+
+TRAINING_MAPS = tuple(range(1, 15))
+WARM_UP = 100
+"""Steps of linear increase of the learning rate."""
+
+LOG_EVERY = 10
+"""Steps averaged in a row of losses.csv."""
+
+LOSS_FIELDS = ("step", "seconds", "rate", "loss", "cross_entropy", "coarse_dice", "fine_dice",
+               "generate_s", "step_s")  # fmt: skip
+VALIDATION_FIELDS = ("step", "mean", "cortex", "white", "worst", *(str(c) for c in CLASSES))
+
+
+class Trainer:
+    """Everything that lives between two steps, and its checkpoint."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.device = torch.device(args.device)
+        self.step = 0
+        self.seconds = 0.0
+        self.validation_heads: list[Sample] = []
+        torch.manual_seed(args.seed)
+        architecture = Architecture(coarse=tuple(args.coarse), fine=args.fine)
+        net = SegmentationNet(architecture).to(self.device)
+        net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.net = net
+        self.optimizer = torch.optim.AdamW(net.parameters(), args.rate, weight_decay=1e-4)
+        self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+        numbers = args.train_maps or TRAINING_MAPS
+        maps = load_maps(labels_folder(args.labels), numbers, args.device)
+        self.weights = class_weights(maps).to(self.device)
+        self.make = HeadGenerator(maps, tuple(args.patch), self.device)
+        self.run: Path = args.run
+        self.run.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self._load()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state is kept."""
+        return self.run / "checkpoint.pt"
+
+    def rate(self) -> float:
+        """Learning rate of the current step: warm-up, then half a cosine to a hundredth."""
+        part = min(1.0, self.step / max(1, self.args.steps))
+        cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part))
+        return self.args.rate * cosine * min(1.0, (self.step + 1) / WARM_UP)
+
+    def train_step(self) -> dict[str, float]:
+        """One patch, one update."""
+        start = time.perf_counter()
+        sample = self.make(self.args.seed * 10_000_000 + self.step)
+        image = sample.image.contiguous(memory_format=torch.channels_last_3d)
+        corner = self._tile_corner(sample.target[0])
+        generated = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        with self._autocast():
+            loss = patch_loss(
+                self.net, image, sample.target, sample.origin, corner, self.args.tile, self.weights
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self._update_average()
+        row = {
+            "rate": self.rate(), "loss": loss.total.item(), "cross_entropy": loss.cross_entropy,
+            "coarse_dice": loss.coarse_dice, "fine_dice": loss.fine_dice,
+            "generate_s": generated - start, "step_s": time.perf_counter() - start,
+        }  # fmt: skip
+        self.step += 1
+        self.seconds += row["step_s"]
+        return row
+
+    def validate(self) -> None:
+        """Dice of the averaged weights on one fixed whole head of each validation map."""
+        if not self.validation_heads:
+            maps = load_maps(labels_folder(self.args.labels), VALIDATION_MAPS, self.args.device)
+            make = HeadGenerator(maps, WHOLE_HEAD, self.device)
+            self.validation_heads = [make(VALIDATION_SEED + i, i) for i in range(len(maps))]
+        latest = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average)
+        with self._autocast():
+            dice = score(self.net, self.validation_heads)
+        self.net.load_state_dict(latest)
+        totals = summary(dice)
+        per_class = np.nanmean(dice, axis=0)
+        row = [self.step, *(f"{v:.4f}" for v in totals.values()), *(f"{v:.4f}" for v in per_class)]
+        append(self.run / "validation.csv", VALIDATION_FIELDS, row)
+        print(f"step {self.step} validation " + str({k: round(v, 3) for k, v in totals.items()}))
+
+    def save(self) -> None:
+        """Write the checkpoint under a temporary name, then rename it."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "architecture": self.net.architecture.to_dict(),
+            "classes": list(CLASSES),
+            "model": self.net.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "arguments": {k: str(v) for k, v in vars(self.args).items() if k != "labels"},
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def _load(self) -> None:
+        # on the CPU first: the random state must stay there, the rest is copied to the device
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = {k: v.to(self.device) for k, v in state["average"].items()}
+        torch.set_rng_state(state["rng"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        for name in ("losses.csv", "validation.csv"):
+            forget_after(self.run / name, self.step)
+        print(f"resumed at step {self.step}", flush=True)
+
+    def _update_average(self) -> None:
+        decay = min(0.998, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.net.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def _tile_corner(self, target: torch.Tensor) -> tuple[int, int, int]:
+        """Even first voxel of the fine tile: around a small structure, or around any brain."""
+        rng = np.random.default_rng((self.args.seed, self.step))
+        classes = [CLASSES.index(s) for s in SMALL]
+        voxels = torch.empty(0)
+        if rng.random() < 0.4:
+            # the patch itself is often centred on small structures: take its middle third
+            chosen = int(rng.choice(classes))
+            voxels = (target == chosen).nonzero()
+        if not len(voxels):
+            voxels = (target[::3, ::3, ::3] > 0).nonzero() * 3
+        middle = voxels[int(rng.integers(len(voxels)))].cpu().numpy() if len(voxels) else (0, 0, 0)
+        corner = []
+        for c, n in zip(middle, target.shape):
+            first = int(c) - self.args.tile // 2 + int(rng.integers(-8, 9))
+            corner.append(max(0, min(n - self.args.tile, first)) // 2 * 2)
+        return corner[0], corner[1], corner[2]
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.args.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def append(path: Path, fields: tuple[str, ...], row: list) -> None:
+    """Add a row to a CSV file, with a header if it is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as stream:
+        writer = csv.writer(stream)
+        if new:
+            writer.writerow(fields)
+        writer.writerow(row)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the rows of a log that are later than the checkpoint being resumed."""
+    if path.exists():
+        lines = path.read_text().splitlines()
+        kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]
+        path.write_text("\n".join(kept) + "\n")
+
+
+def best_precision(device: str) -> str:
+    """bf16 on a GPU and on processors with bf16 units, else fp32 (elsewhere bf16 is emulated)."""
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "fp32"
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint and logs")
+    parser.add_argument("--labels", help="folder of seg_XX.nii.gz")
+    parser.add_argument("--steps", type=int, default=6000, help="length of the cosine schedule")
+    parser.add_argument("--max-minutes", type=float, default=math.inf, help="length of this leg")
+    parser.add_argument("--patch", type=int, nargs=3, default=(96, 112, 96), help="multiples of 16")
+    parser.add_argument("--tile", type=int, default=64, help="side of the 1 mm part (even)")
+    parser.add_argument("--coarse", type=int, nargs=4, default=Architecture().coarse)
+    parser.add_argument("--fine", type=int, default=Architecture().fine)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train-maps", type=int, nargs="+", help="default 1 to 14")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--checkpoint-minutes", type=float, default=5)
+    parser.add_argument("--validate-every", type=int, default=250, help="steps; 0: never")
+    args = parser.parse_args(argv)
+    if args.precision == "auto":
+        args.precision = best_precision(args.device)
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train until the schedule, the time or the patience of the caller ends."""
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True
+    stop: list[int] = []
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, frame: stop.append(number))
+    trainer = Trainer(args)
+    (args.run / "pid").write_text(f"{os.getpid()}\n")
+    print(f"{args.device} {args.precision}, {sum(p.numel() for p in trainer.net.parameters()):,}"
+          f" parameters, step {trainer.step} of {args.steps}", flush=True)  # fmt: skip
+    begin = saved = time.perf_counter()
+    rows: list[dict[str, float]] = []
+    while trainer.step < args.steps and not stop:
+        rows.append(trainer.train_step())
+        if trainer.step % LOG_EVERY == 0:
+            mean = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+            values = [trainer.step, round(trainer.seconds), *(f"{v:.4g}" for v in mean.values())]
+            append(args.run / "losses.csv", LOSS_FIELDS, values)
+            print(" ".join(f"{k}={v}" for k, v in zip(LOSS_FIELDS, values)), flush=True)
+            rows = []
+        if args.validate_every and trainer.step % args.validate_every == 0:
+            trainer.validate()
+        now = time.perf_counter()
+        if now - saved > 60 * args.checkpoint_minutes:
+            trainer.save()
+            saved = time.perf_counter()
+        if now - begin > 60 * args.max_minutes:
+            break
+    trainer.save()
+    (args.run / "pid").unlink(missing_ok=True)
+    print(f"stopped at step {trainer.step}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,8 @@ def anatomical_metrics(
     Parameters
     ----------
     t1w, mask, dseg : Volume
-        Bias-corrected T1w, brain mask, tissue labels (:data:`TISSUES`), on one grid.
+        Bias-corrected T1w, brain mask, tissue labels (:data:`TISSUES`; inside the
+        mask), on one grid.
     template_overlap : mapping, optional
         From :func:`tissue_overlap`; added as ``template_dice_<tissue>``.
 
@@ -33,22 +34,24 @@ def anatomical_metrics(
     -------
     dict
         ``volume_brain_ml``, ``volume_{gm,wm,csf}_ml``; ``cnr``: contrast of grey and white matter
-        over their pooled standard deviation and that of the air outside the mask (Magnotta &
-        Friedman 2006); ``snr_gm``, ``snr_wm``: mean over standard deviation in the tissue.
+        over their pooled standard deviation and a robust one of what is outside the mask (after
+        Magnotta & Friedman 2006); ``snr_gm``, ``snr_wm``: mean over standard deviation in the tissue.
     """
     _same_grid(t1w, mask, dseg)
     voxel_ml = t1w.grid.voxel_volume_mm3 / 1000
-    inside = mask.data > 0.5
-    out = {"volume_brain_ml": float(inside.sum() * voxel_ml)}
+    brain = mask.data > 0.5
+    out = {"volume_brain_ml": float(np.count_nonzero(brain) * voxel_ml)}
+    # One flat gather of the brain, then small arrays: a 0.7 mm head has 40 million voxels.
+    intensity, label = t1w.data[brain].astype(np.float64), dseg.data[brain]
     values = {}
-    for name, label in TISSUES.items():
-        tissue = dseg.data == label
-        out[f"volume_{name.lower()}_ml"] = float(tissue.sum() * voxel_ml)
-        values[name] = np.asarray(t1w.data[tissue], dtype=np.float64)
+    for name, value in TISSUES.items():
+        values[name] = intensity[label == value]
+        out[f"volume_{name.lower()}_ml"] = float(values[name].size * voxel_ml)
     grey, white = values["GM"], values["WM"]
     out["snr_gm"], out["snr_wm"] = _ratio(grey), _ratio(white)
     if grey.size and white.size:
-        air = np.asarray(t1w.data[~inside], dtype=np.float64)
+        every = (slice(None, None, 3),) * 3
+        air = t1w.data[every][~brain[every]].astype(np.float64)
         noise = float(np.median(np.abs(air - np.median(air))) * 1.4826) if air.size else 0.0
         spread = np.sqrt(grey.var() + white.var() + noise**2)
         out["cnr"] = float(abs(white.mean() - grey.mean()) / spread) if spread > 0 else np.nan

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -195,13 +195,17 @@ def _draw_trace(
               transform=axis.transAxes, fontweight="bold")  # fmt: skip
     above = f", {np.mean(finite > threshold):.0%} above {threshold:g}" if threshold else ""
     axis.text(
-        1.006, 0.5, f"mean {finite.mean():.3g}\nmax {finite.max():.3g}{above}", fontsize=7,
+        1.006, 0.5, f"mean {_number(finite.mean())}\nmax {_number(finite.max())}{above}", fontsize=7,
         color="#444444", va="center", transform=axis.transAxes,
     )  # fmt: skip
     axis.set_yticks([])
     for side in ("top", "right", "bottom", "left"):
         axis.spines[side].set_visible(False)
     axis.margins(y=0.1)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _flagged(
@@ -334,19 +338,19 @@ def plot_compcor_variance(
 
 
 def _cumulative_variance(metadata: Mapping) -> dict[str, list[float]]:
-    groups: dict[str, list[tuple[float, float]]] = {}
+    groups: dict[str, list[float]] = {}
     for entry in metadata.values():
         if not isinstance(entry, Mapping) or "CumulativeVarianceExplained" not in entry:
             continue
         method = str(entry.get("Method", "CompCor"))
         mask = entry.get("Mask")
         name = f"{method} ({mask})" if mask and mask != method else method
-        groups.setdefault(name, []).append(
-            (float(entry["CumulativeVarianceExplained"]), float(entry.get("VarianceExplained", 0)))
-        )
+        groups.setdefault(name, []).append(float(entry["CumulativeVarianceExplained"]))
     # The order of the sidecar is not that of the components ("dropped_" ones stand apart);
     # the cumulative share itself is.
-    return {name: [c for c, _ in sorted(values)] for name, values in groups.items()}
+    order = ("tCompCor", "aCompCor (CSF)", "aCompCor (WM)", "aCompCor (combined)")
+    names = [n for n in order if n in groups] + sorted(set(groups) - set(order))
+    return {name: sorted(groups[name]) for name in names}
 
 
 def _figure(
@@ -357,7 +361,8 @@ def _figure(
     # No pyplot: no global state, safe in any process or thread.
     fig = Figure(figsize=(width_in, height_in))
     grid = fig.add_gridspec(len(heights), columns, height_ratios=heights, hspace=0.12, wspace=0.45)
-    return fig, [fig.add_subplot(cell) for cell in grid]
+    cells = [grid[row, column] for row in range(len(heights)) for column in range(columns)]
+    return fig, [fig.add_subplot(cell) for cell in cells]
 
 
 def _bare(axis: Axes) -> None:
@@ -371,7 +376,7 @@ def _save(fig: Figure, out_svg: str | os.PathLike) -> Path:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
-    settings = {"svg.hashsalt": "deepprep", "svg.fonttype": "none", "font.family": "sans-serif",
+    settings: dict[Any, Any] = {"svg.hashsalt": "deepprep", "svg.fonttype": "none", "font.family": "sans-serif",
                 "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"]}  # fmt: skip
     with mpl.rc_context(settings):
         FigureCanvasSVG(fig).print_figure(

@@ -18,7 +18,7 @@ from deepprep.reports.charts import (
     plot_compcor_variance,
     plot_confound_correlation,
 )
-from deepprep.reports.mosaic import Contour, Layer, grey_window, layout_around, write_mosaic
+from deepprep.reports.mosaic import Contour, Layer, crop, grey_window, layout_around, write_mosaic
 
 __all__ = [
     "plot_carpet",
@@ -59,17 +59,18 @@ def plot_dseg(
     labels : mapping
         Value of ``GM`` and ``WM`` in ``dseg``.
     """
-    white = dseg.like((dseg.data == labels["WM"]).astype(np.float32))
-    parenchyma = dseg.like(np.isin(dseg.data, (labels["GM"], labels["WM"])).astype(np.float32))
+    layout = layout_around(mask)
+    dseg = crop(dseg, layout)
+    is_white = dseg.data == labels["WM"]
+    white = dseg.like(is_white.astype(np.uint8))
+    parenchyma = dseg.like((is_white | (dseg.data == labels["GM"])).astype(np.uint8))
     contours = [
         Contour(mask, MASK_COLOUR, "brain mask"),
         Contour(parenchyma, PIAL_COLOUR, "outer border of grey matter (pial, ventricles)"),
         Contour(white, WHITE_COLOUR, "white matter"),
     ]
     layer = Layer(t1w, "T1w", grey_window(t1w, mask))
-    return write_mosaic(
-        out_svg, [layer], contours, layout_around(mask), "Brain mask and tissue segmentation"
-    )
+    return write_mosaic(out_svg, [layer], contours, layout, "Brain mask and tissue segmentation")
 
 
 def plot_template_flicker(

@@ -95,9 +95,9 @@ def tissue_segmentation() -> Step:
         "tissue",
         "anatomical",
         "Brain tissue was segmented into cerebrospinal fluid (CSF), white matter (WM) and grey "
-        "matter (GM) by a Gaussian mixture model of the intensities [@unified_segmentation] "
-        "with a hidden Markov random field as spatial prior [@fast], fitted by expectation "
-        "maximisation; partial volumes were kept as posterior probabilities.",
+        "matter (GM) by a mixture model of the intensities [@unified_segmentation] with Gaussian "
+        "tissues and partial-volume classes between them [@tohka_pve], regularised by a hidden "
+        "Markov random field [@fast].",
     )
 
 
@@ -205,7 +205,7 @@ def confounds(fd_threshold_mm: float = 0.5, dvars_threshold: float = 1.5) -> Ste
         "the CSF, the WM and the whole brain. Principal components for component-based noise "
         "correction (CompCor [@compcor]) were taken, after high-pass filtering with a "
         "128 s cut-off by discrete cosines, from the most variable voxels (tCompCor) and from "
-        "eroded CSF, WM and combined masks (aCompCor [@acompcor_muschelli]); the components that "
+        "CSF, WM and combined masks clear of grey matter (aCompCor [@acompcor_muschelli]); the components that "
         "explain 50 % of the variance of their mask were kept. The motion parameters and global "
         "signals were expanded with derivatives and squares [@confounds_satterthwaite_2013]. "
         f"Frames with FD above {fd_threshold_mm:g} mm or standardised DVARS above "

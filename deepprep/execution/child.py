@@ -84,6 +84,7 @@ def environment(settings: ChildSettings) -> dict[str, str]:
     variables = dict(settings.environ)
     variables |= {name: str(settings.threads) for name in THREAD_VARIABLES}
     variables["CUDA_VISIBLE_DEVICES"] = "" if settings.gpu is None else settings.gpu
+    variables["PYTHONHASHSEED"] = "0"  # for Python processes that the task starts
     variables["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic matrix products in CUDA
     variables["NO_ET"] = "1"
     return variables

@@ -18,8 +18,18 @@ import psutil
 
 from deepprep.execution.child import THREAD_VARIABLES, ChildSettings, run_job
 
-PRELOAD = ("deepprep.execution.child", "pydra.engine.job", "numpy", "nibabel", "torch")
-"""Loaded once in the fork server and shared by all tasks."""
+PRELOAD = (
+    "deepprep.execution.child",
+    "pydra.engine.job",
+    "numpy",
+    "nibabel",
+    "scipy.ndimage",
+    "threadpoolctl",
+    "torch",
+)
+"""Loaded once in the fork server and shared by all tasks. Importing them starts no thread there
+and opens no GPU, so that forking is safe; numba is left out since it fixes its number of threads
+when imported."""
 MEMORY_WATCH_S = 1.0
 """Seconds between two looks at the memory of a task process."""
 
@@ -47,11 +57,12 @@ class ProcessPool:
     Parameters
     ----------
     preload
-        Modules that the fork server loads (those not installed are left out). Importing them
-        must start no threads and open no GPU.
+        Modules that the fork server loads (those not installed are left out); by default
+        ``PRELOAD``. A server that already runs in this process keeps what it has.
     """
 
-    def __init__(self, preload: tuple[str, ...] = PRELOAD) -> None:
+    def __init__(self, preload: tuple[str, ...] | None = None) -> None:
+        preload = PRELOAD if preload is None else preload
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([name for name in preload if _installed(name)])
         # Starting and reaping must not overlap: both read a process's exit status, which can be

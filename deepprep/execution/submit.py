@@ -188,7 +188,12 @@ def _run(
         submitter = IsolatingSubmitter(cache_root, worker, emit, gathered.on_failure)
         everything = loop.create_task(_run_all(tasks, submitter, slots, emit, gathered))
         if stop_on_first_crash:
-            gathered.stop = lambda: everything.cancel() and None
+
+            def stop() -> None:
+                worker.processes.kill_all()
+                everything.cancel()
+
+            gathered.stop = stop
         stopped_by_crash = False
         with _stop_on_signal(loop, worker, everything) as interrupted:
             try:

@@ -60,7 +60,8 @@ def PublishRun(
     from deepprep.bids.records import run_from_json
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.files import read_json
-    from deepprep.registration.itk import write_affine, write_affine_series
+    from deepprep.registration.itk import write_affine
+    from deepprep.registration.itk_series import write_affine_series
     from deepprep.registration.transforms import Affine
     from deepprep.reports import methods
     from deepprep.reports.summaries import BoldSummary, Decision, bold_summary

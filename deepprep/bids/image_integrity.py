@@ -159,11 +159,8 @@ def _check_header_and_voxels(path: Path, is_gzip: bool) -> Finding | None:
         shape = image.shape
         dtype = image.dataobj.dtype
         offset = int(image.dataobj.offset)
-    except (OSError, EOFError, zlib.error) as error:
-        truncated = isinstance(error, EOFError | zlib.error) or "CRC" in str(error)
-        return _truncated(str(error)) if truncated else unreadable
-    except Exception:  # nibabel's own classes for wrong headers
-        return unreadable
+    except Exception:  # nibabel wraps damaged gzip streams and wrong headers in the same classes
+        return _damaged_stream(path, is_gzip) or unreadable
     if not shape or any(n < 1 for n in shape):
         return unreadable
     finding = orientation_finding(image.header)
@@ -177,6 +174,17 @@ def _check_header_and_voxels(path: Path, is_gzip: bool) -> Finding | None:
             return _scan_voxels(f, offset, expected, dtype, float(_slope(image)))
     except (OSError, EOFError, zlib.error) as error:
         return _truncated(str(error))
+
+
+def _damaged_stream(path: Path, is_gzip: bool) -> Finding | None:
+    """Whether the bytes themselves cannot be read to the end."""
+    try:
+        with _open(path, is_gzip) as f:
+            while f.read(CHUNK_BYTES):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return _truncated(str(error))
+    return None
 
 
 def _scan_voxels(

@@ -25,6 +25,12 @@ Useful: --participant-label 01 02   --output-spaces MNI152NLin2009cAsym:res-2 T1
 All options: deepprep --help"""
 
 
+FOLDERS_HELP = """root of the BIDS data set (alias --bids DIR), root of the derivatives
+(alias --output DIR), and what to do (default participant)"""
+
+LEVELS = ("participant", "group")
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors become one sentence of ours instead of a usage dump and an exit."""
 
@@ -36,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the main command; flags that were not given leave no attribute."""
     parser = _Parser(
         prog="deepprep",
+        usage="deepprep BIDS_DIR OUT_DIR {participant,group} [options]",
         description="Brain MRI preprocessing: T1w and BOLD fMRI, a BIDS App.",
         epilog="Other verbs: 'deepprep phantom OUT_DIR' and 'deepprep phantom-score'. "
         "Underscores in flags are read as hyphens.",
@@ -44,9 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("bids_dir", nargs="?", help="root of the BIDS data set (alias --bids DIR)")
-    add("out_dir", nargs="?", help="root of the derivatives (alias --output DIR)")
-    add("analysis_level", nargs="?", choices=["participant", "group"], help="default participant")
+    add("folders", nargs="*", metavar="BIDS_DIR OUT_DIR {participant,group}", help=FOLDERS_HELP)
     add("--bids", dest="bids_dir_alias", metavar="DIR", help=argparse.SUPPRESS)
     add("--output", dest="out_dir_alias", metavar="DIR", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"DeepPrep {__version__}")
@@ -74,10 +79,12 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
         if flag in REFUSED:
             raise NotAvailableError(f"{flag} {REFUSED[flag]}.")
     parser = build_parser()
-    namespace, unknown = parser.parse_known_args(list(argv))
+    # "Intermixed" lets options stand between the three words.
+    namespace, unknown = parser.parse_known_intermixed_args(list(argv))
     if unknown:
         raise InputError(_unknown_sentence(unknown[0], parser))
     given = vars(namespace)
+    given.update(_words(given.pop("folders", None) or [], given))
     for flag, values in FIXED.items():
         value = given.pop(_dest(flag), None)
         if value is not None and value not in values:
@@ -88,6 +95,26 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     for flag in NO_EFFECT:
         given.pop(_dest(flag), None)
     return given
+
+
+def _words(words: Sequence[str], given: dict[str, Any]) -> dict[str, str]:
+    """``BIDS_DIR OUT_DIR LEVEL``; folders given by flag or in a configuration file may be left
+    out, so the last word is a level when it reads like one."""
+    words = list(words)
+    result: dict[str, str] = {}
+    by_flag = "bids_dir_alias" in given or "config_file" in given
+    if words and (len(words) == 3 or (by_flag and words[-1] in LEVELS)):
+        result["analysis_level"] = words.pop()
+        if result["analysis_level"] not in LEVELS:
+            raise InputError(
+                f"'{result['analysis_level']}' is not an analysis level: write participant or group."
+            )
+    if len(words) > 2:
+        raise InputError(
+            f"'{words[2]}' is one argument too many: write deepprep BIDS_DIR OUT_DIR participant."
+        )
+    result.update(zip(("bids_dir", "out_dir"), words, strict=False))
+    return result
 
 
 def normalise(argv: Sequence[str]) -> list[str]:
@@ -233,11 +260,6 @@ def _dest(flag: str) -> str:
 
 
 def _unknown_sentence(token: str, parser: argparse.ArgumentParser) -> str:
-    if not token.startswith("-"):
-        return (
-            f"'{token}' is one argument too many: write deepprep BIDS_DIR OUT_DIR participant; "
-            "see deepprep --help."
-        )
     flag = token.partition("=")[0]
     known = [o for action in parser._actions for o in action.option_strings]
     close = difflib.get_close_matches(flag, known, 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from deepprep.image.volume import Volume
+from deepprep.registration.linear import Metric, fit_linear
 from deepprep.registration.transforms import Affine
 
-Metric = Literal["nmi", "ncc"]
+SPACINGS_MM = (4.0, 2.0)
+"""Voxel sizes of the levels after the multi-start search."""
 
 
 def register_rigid(
@@ -20,5 +22,33 @@ def register_rigid(
     metric: Metric = "nmi",
     device: str = "cpu",
 ) -> Affine:
-    """Find the rigid map of fixed points to moving points."""
-    raise NotImplementedError
+    """Find the rotation and translation that take fixed points to moving points.
+
+    Parameters
+    ----------
+    fixed, moving : Volume
+        (X, Y, Z) images of the same head; any lattices, any contrasts with ``'nmi'``.
+    fixed_mask, moving_mask : Volume, optional
+        Brain masks (above 0.5 is inside) on any lattice; the image is zeroed outside.
+    init : 'centre' or Affine
+        ``'centre'`` aligns the centres of mass and searches 45 rotations; an ``Affine`` (fixed
+        to moving points) is refined locally.
+    metric : {'nmi', 'ncc'}
+        Normalised mutual information, or correlation for the same contrast.
+    device : str
+        Torch device of the similarity.
+
+    Returns
+    -------
+    Affine
+        Fixed RAS mm -> moving RAS mm: ``resample(moving, fixed.grid, result)`` aligns.
+
+    Raises
+    ------
+    InputError
+        An image or a mask is empty or constant.
+    """
+    return fit_linear(
+        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, init=init, metric=metric,
+        dof=6, spacings_mm=SPACINGS_MM, device=device,
+    ).affine  # fmt: skip

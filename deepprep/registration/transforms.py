@@ -224,7 +224,7 @@ def _det_of(slopes: list[torch.Tensor], to_vox: torch.Tensor) -> torch.Tensor:
     # d u / d ras = sum over voxel axes of (d u / d vox) (d vox / d ras)
     rows = [
         [
-            sum(slopes[a][..., i] * to_vox[a, j] for a in range(3)) + (1.0 if i == j else 0.0)
+            torch.stack([slopes[a][..., i] * to_vox[a, j] for a in range(3)]).sum(0) + float(i == j)
             for j in range(3)
         ]
         for i in range(3)

@@ -1,0 +1,98 @@
+"""Coarse copies of a volume, exact in their geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from deepprep.errors import InputError
+from deepprep.image.resample import resample
+from deepprep.image.volume import Volume
+
+STRIPPED_ZERO_FRACTION = 0.4
+"""More exact zeros than this and a head is taken to have its background removed."""
+
+
+def clean(volume: Volume, mask: Volume | None, name: str) -> Volume:
+    """Finite float32 values, zero outside the mask.
+
+    Parameters
+    ----------
+    volume : Volume
+        (X, Y, Z).
+    mask : Volume or None
+        On any lattice; above 0.5 is inside.
+    name : str
+        What to call the image in an error.
+
+    Raises
+    ------
+    InputError
+        Not 3D, empty, or without contrast.
+    """
+    if volume.data.ndim != 3:
+        raise InputError(f"The {name} image has {volume.data.ndim} dimensions: give it 3.")
+    data = np.nan_to_num(volume.data.astype(np.float32), posinf=0.0, neginf=0.0)
+    if mask is not None:
+        data = data * (on_lattice(mask, volume).data > 0.5)
+    if data.size == 0 or data.min() == data.max():
+        raise InputError(f"The {name} image is empty or constant: nothing can be registered.")
+    return volume.like(data)
+
+
+def on_lattice(mask: Volume, volume: Volume) -> Volume:
+    """The mask on the lattice of ``volume`` (trilinear, float32)."""
+    if mask.grid.same_as(volume.grid):
+        return Volume(mask.data.astype(np.float32), volume.affine)
+    return resample(Volume(mask.data.astype(np.float32), mask.affine), volume.grid, None, "linear")
+
+
+def is_stripped(volume: Volume) -> bool:
+    """Whether most of the background is exactly zero."""
+    return bool(np.mean(volume.data == 0) > STRIPPED_ZERO_FRACTION)
+
+
+def shrink(volume: Volume, spacing_mm: float, smooth_vox: float = 0.0) -> Volume:
+    """Average blocks of voxels until they measure about ``spacing_mm``.
+
+    Parameters
+    ----------
+    volume : Volume
+        (X, Y, Z) float32.
+    spacing_mm : float
+        Wanted voxel edge; axes that are coarser already stay as they are.
+    smooth_vox : float
+        Standard deviation of a Gaussian applied afterwards, in voxels of the result.
+
+    Returns
+    -------
+    Volume
+        The affine accounts for the shift of the voxel centres by half a block.
+    """
+    blocks = np.maximum(1, np.floor(spacing_mm / volume.zooms_mm + 0.3)).astype(int)
+    blocks = np.minimum(blocks, volume.shape[:3])
+    data = np.ascontiguousarray(volume.data, dtype=np.float32)
+    if blocks.max() > 1:
+        pad = [(0, int(-n % b)) for n, b in zip(data.shape, blocks)]
+        data = np.pad(data, pad)
+        pooled = torch.nn.functional.avg_pool3d(
+            torch.from_numpy(data)[None, None], tuple(int(b) for b in blocks)
+        )
+        data = pooled[0, 0].numpy()
+    if smooth_vox > 0:
+        data = ndimage.gaussian_filter(data, smooth_vox, mode="nearest", truncate=3.0)
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ ((blocks - 1) / 2.0)
+    affine[:3, :3] = volume.affine[:3, :3] * blocks
+    return Volume(data, affine)
+
+
+def centroid_ras(volume: Volume) -> np.ndarray:
+    """(3,) RAS mm of the centre of mass of the positive values."""
+    small = shrink(volume, 4.0)
+    weight = np.clip(small.data, 0, np.percentile(small.data, 99)).astype(np.float64)
+    if weight.sum() <= 0:
+        return volume.grid.centre_ras
+    points = small.grid.points_ras().reshape(-1, 3)
+    return weight.ravel() @ points / weight.sum()

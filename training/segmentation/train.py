@@ -248,12 +248,27 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = True
     stop: list[int] = []
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda number, frame: stop.append(number))
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(s, lambda number, frame: stop.append(number)) for s in signals]
     trainer = Trainer(args)
     (args.run / "pid").write_text(f"{os.getpid()}\n")
-    print(f"{args.device} {args.precision}, {sum(p.numel() for p in trainer.net.parameters()):,}"
-          f" parameters, step {trainer.step} of {args.steps}", flush=True)  # fmt: skip
+    print(
+        f"{args.device} {args.precision}, {sum(p.numel() for p in trainer.net.parameters()):,}"
+        f" parameters, step {trainer.step} of {args.steps}",
+        flush=True,
+    )
+    try:
+        run_leg(trainer, stop)
+    finally:
+        (args.run / "pid").unlink(missing_ok=True)
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
+    print(f"stopped at step {trainer.step}", flush=True)
+
+
+def run_leg(trainer: Trainer, stop: list[int]) -> None:
+    """Step until the schedule or the leg's time ends or ``stop`` gets an entry; then save."""
+    args = trainer.args
     begin = saved = time.perf_counter()
     rows: list[dict[str, float]] = []
     while trainer.step < args.steps and not stop:
@@ -273,8 +288,6 @@ def main(argv: list[str] | None = None) -> None:
         if now - begin > 60 * args.max_minutes:
             break
     trainer.save()
-    (args.run / "pid").unlink(missing_ok=True)
-    print(f"stopped at step {trainer.step}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,169 @@
+"""Recipe of the segmentation network: labels, generator, network, resuming."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from training.segmentation import train
+from training.segmentation.fields import Draw, head_coordinates, node_shape, random_diffeomorphism
+from training.segmentation.generator import HeadGenerator, Settings, _corners, _vote
+from training.segmentation.labels import (
+    CLASSES,
+    SOURCES,
+    load_map,
+    mirrored_classes,
+    target_of_source,
+)
+from training.segmentation.losses import coarse_target
+from training.segmentation.network import Architecture, SegmentationNet, fold, predict, unfold
+from training.segmentation.validate import dice_per_class
+
+SMALL_NET = Architecture(coarse=(8, 8, 8, 8), fine=8)
+
+
+def class_of(label: int) -> int:
+    return CLASSES.index(label)
+
+
+@pytest.fixture(scope="module")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two spherical heads: a shell of bone, CSF, cortex, white matter, a left putamen; LIA."""
+    folder = tmp_path_factory.mktemp("labels")
+    grid = np.stack(np.meshgrid(*[np.arange(56.0) - 27.5] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(0))
+    right = grid[0] > 0
+    labels = np.zeros(radius.shape, dtype=np.int16)
+    labels[radius < 26] = 515
+    labels[radius < 23] = 24
+    labels[radius < 20] = 3
+    labels[(radius < 20) & right] = 42
+    labels[radius < 14] = 2
+    labels[(radius < 14) & right] = 41
+    labels[(np.abs(grid[0] + 7) < 4) & (radius < 12)] = 12
+    ras = nib.Nifti1Image(labels, np.eye(4))
+    lia = ras.as_reoriented(nib.orientations.axcodes2ornt("LIA"))
+    for number in (1, 2):
+        nib.save(lia, folder / f"seg_{number:02d}.nii.gz")
+    return folder
+
+
+def test_choroid_plexus_goes_to_the_ventricle_of_its_side() -> None:
+    target = dict(zip(SOURCES, target_of_source()))
+    assert target[136] == class_of(4) and target[163] == class_of(43)
+    assert target[515] == 0 and target[85] == 0
+
+
+def test_mirroring_twice_is_nothing_and_the_brain_stem_stays() -> None:
+    mirror = mirrored_classes()
+    assert (mirror[mirror] == np.arange(len(CLASSES))).all()
+    assert mirror[class_of(13)] == class_of(52)
+    assert mirror[class_of(16)] == class_of(16)
+
+
+def test_the_class_with_the_largest_share_wins_even_when_split_over_corners() -> None:
+    classes = [torch.tensor([c], dtype=torch.uint8) for c in (1, 2, 2, 3, 3, 3, 3, 3)]
+    weights = [torch.tensor([w]) for w in (0.4, 0.3, 0.2, 0.02, 0.02, 0.02, 0.02, 0.02)]
+    assert _vote(classes, weights).item() == 2
+
+
+def test_corner_weights_are_trilinear() -> None:
+    sources = torch.zeros(4, 4, 4, dtype=torch.uint8)
+    sources[2, 1, 1] = 1
+    labels, weights = _corners(sources, torch.tensor([1.25, 1.0, 1.0]).view(3, 1, 1, 1))
+    share = sum(float(w) for c, w in zip(labels, weights) if int(c) == 1)
+    assert share == pytest.approx(0.25)
+
+
+def test_coordinates_without_deformation_are_a_translation() -> None:
+    shape = (20, 24, 33)
+    still = torch.zeros(1, 3, *node_shape(shape))
+    out = head_coordinates(Draw(0), shape, torch.tensor([30.0, 40, 50]), torch.eye(3), still)
+    assert torch.allclose(out[:, 0, 0, 0], torch.tensor([20.5, 28.5, 34.0]), atol=1e-4)
+    assert torch.allclose(out[:, 19, 23, 32], torch.tensor([39.5, 51.5, 66.0]), atol=1e-4)
+
+
+def test_deformations_do_not_fold() -> None:
+    shape = (96, 96, 96)
+    for seed in range(3):
+        warp = random_diffeomorphism(Draw(seed), shape, 3.0)
+        field = head_coordinates(Draw(0), shape, torch.zeros(3), torch.eye(3), warp)
+        columns = [torch.diff(field, dim=axis + 1)[:, :95, :95, :95] for axis in range(3)]
+        jacobian = torch.linalg.det(torch.stack(columns, -1).permute(1, 2, 3, 0, 4))
+        assert (jacobian > 0).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_left_is_left_of_the_middle_whether_mirrored_or_not(toy_folder: Path, seed: int) -> None:
+    settings = Settings(degrees=5, centre_jitter_mm=0, p_cut=0, warp_mm=1)
+    make = HeadGenerator([load_map(toy_folder / "seg_01.nii.gz")], (64, 64, 64), settings=settings)
+    sample = make(seed)
+    target = sample.target[0]
+    for label, sign in ((3, -1), (2, -1), (42, 1), (41, 1)):
+        position = (target == class_of(label)).nonzero().float().mean(0) + sample.origin[0]
+        assert position[0] * sign > 2
+    brain = (target > 1).nonzero().float()
+    middle = (brain.amin(0) + brain.amax(0)) / 2 + sample.origin[0]
+    assert middle.abs().max() < 5
+
+
+def test_same_seed_same_patch_and_intensities_in_range(toy_folder: Path) -> None:
+    make = HeadGenerator([load_map(toy_folder / "seg_01.nii.gz")], (48, 64, 48))
+    first, again, other = make(3), make(3), make(4)
+    assert torch.equal(first.image, again.image) and torch.equal(first.target, again.target)
+    assert not torch.equal(first.image, other.image)
+    assert first.image.min() >= 0 and first.image.max() <= 1.5 * 1.5
+    assert torch.isfinite(first.image).all()
+
+
+def test_unfold_undoes_fold() -> None:
+    x = torch.randn(2, 3, 4, 6, 8)
+    assert torch.equal(unfold(fold(x)), x)
+
+
+def test_shares_of_a_cube() -> None:
+    target = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
+    target[0, 0, 0] = 5
+    share = coarse_target(target)
+    assert share[0, 5].item() == 0.25 and share[0, 0].item() == 0.75
+
+
+def test_slabs_give_what_one_pass_gives() -> None:
+    torch.manual_seed(0)
+    net = SegmentationNet(SMALL_NET).eval()
+    image, origin = torch.rand(1, 1, 48, 32, 32), torch.tensor([[-24.0, -16, -16]])
+    with torch.no_grad():
+        whole = net(image, origin)[0].argmax(0)
+    assert (predict(net, image, origin, slab=16) == whole).float().mean() > 0.9999
+
+
+def test_sides_not_divisible_by_the_stride_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiples of 16"):
+        SegmentationNet(SMALL_NET)(torch.rand(1, 1, 40, 32, 32), torch.zeros(1, 3))
+
+
+def test_dice_of_known_overlap() -> None:
+    truth = torch.tensor([1, 1, 1, 0])
+    dice = dice_per_class(torch.tensor([1, 1, 2, 0]), truth)
+    assert dice[1] == pytest.approx(0.8)
+    assert dice[2] == 0 and np.isnan(dice[3])
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    toy_folder: Path, tmp_path: Path
+) -> None:
+    options = ["--labels", str(toy_folder), "--steps", "3", "--patch", "48", "48", "48"]
+    options += ["--tile", "24", "--coarse", "8", "8", "8", "8", "--fine", "8", "--device", "cpu"]
+    options += ["--train-maps", "1", "2", "--validate-every", "0"]
+    train.main(["--run", str(tmp_path / "whole"), *options])
+    for _ in range(3):
+        train.main(["--run", str(tmp_path / "legs"), *options, "--max-minutes", "0"])
+    states = [
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "legs")
+    ]
+    assert states[0]["step"] == states[1]["step"] == 3
+    for part in ("model", "average"):
+        for name, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][name]), name

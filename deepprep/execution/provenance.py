@@ -134,9 +134,11 @@ def summarise(events: Sequence[Event]) -> dict[str, Any]:
             continue
         entry = tasks.setdefault(event["path"], {"path": event["path"]})
         entry["state"] = event["event"]
-        for name in ("label", "try", "seconds", "cpu_seconds", "peak_mb", "error"):
+        for name in ("label", "try", "seconds", "cpu_seconds", "error"):
             if event.get(name) not in (None, ""):
                 entry[name] = event[name]
+        if "peak_mb" in event:  # of all tries
+            entry["peak_mb"] = max(event["peak_mb"], entry.get("peak_mb", 0.0))
     peaks = [task["peak_mb"] for task in tasks.values() if "peak_mb" in task]
     times = [event["time"] for event in events]
     return {

@@ -73,9 +73,7 @@ def BoldWorkflow(
 ) -> str:
     """One BOLD run."""
     motion = workflow.add(HeadMotion(bold=bold, label=label, journal=journal, fail=fail))
-    joined = workflow.add(
-        Coregister(t1w=t1w, motion=motion.motion, label=label, journal=journal)
-    )
+    joined = workflow.add(Coregister(t1w=t1w, motion=motion.motion, label=label, journal=journal))
     written = workflow.add(
         Publish(file=joined.bold, target=f"{out_dir}/{label}.txt", label=label, journal=journal)
     )
@@ -135,7 +133,7 @@ def AddOne(value: int, journal: str, label: str = "") -> int:
     return value + 1
 
 
-@stage(mem_gb=0.2)
+@stage(mem_gb=0.2, code=("tests.execution.toys",))
 @python.define(outputs=["total"])
 def Total(first: int, second: int) -> int:
     """Add two numbers."""
@@ -167,7 +165,7 @@ def ShowSurroundings(label: str = "") -> dict:
     return {
         "environment": {name: os.environ.get(name) for name in names},
         "torch_threads": torch.get_num_threads(),
-        "random": [random.random(), float(np.random.rand()), float(torch.rand(1))],
+        "random": [random.random(), float(np.random.rand()), float(torch.rand(1))],  # noqa: NPY002
         "hash": hash("deepprep"),
         "main": getattr(sys.modules["__main__"], "__file__", None),
         "in_cache": Path.cwd().name.startswith("ShowSurroundings-"),
@@ -222,7 +220,7 @@ def TwinB(value: int) -> int:
     return value + len(__name__)
 
 
-@stage(mem_gb=0.2)
+@stage(mem_gb=0.2, code=("tests.execution.toys",))
 @python.define(outputs=["value"])
 def Slow(number: int, journal: str, seconds: float, after: int = 0) -> int:
     """Take a while; tell the number of the process."""

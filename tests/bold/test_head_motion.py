@@ -45,7 +45,8 @@ def test_direction_is_reference_points_to_frame_points():
     lattice = simulated.grid()
     moved = simulated.rigid(np.array([3.0, 0, 0]), np.zeros(3))
     found = estimate_head_motion(
-        simulated.series(lattice, moved[np.newaxis]), Volume(simulated.frame(lattice), lattice.affine)
+        simulated.series(lattice, moved[np.newaxis]),
+        Volume(simulated.frame(lattice), lattice.affine),
     )
     point = np.append(simulated.CENTRE, 1.0)
     # The head went 3 mm to the right, so its reference points are met 3 mm further right.

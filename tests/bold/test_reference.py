@@ -53,7 +53,7 @@ def test_reference_of_moving_frames_is_sharp():
     lattice = simulated.grid()
     random = np.random.default_rng(2)
     motions = np.stack([
-        simulated.rigid(random.normal(size=3) * 2, random.normal(size=3) * 0.02) for _ in range(9)
+        simulated.rigid(random.normal(size=3) * 4, random.normal(size=3) * 0.05) for _ in range(9)
     ])  # fmt: skip
     run = simulated.series(lattice, motions)
     found = bold_reference(run).volume.data

@@ -58,7 +58,9 @@ def test_motion_is_undone():
     still = simulated.frame(lattice)
     inner = np.zeros(lattice.shape, bool)
     inner[4:-4, 4:-4, 4:-4] = True
-    assert np.abs(out - still)[inner].mean() < 0.2 * np.abs(frames.data[..., 0] - still)[inner].mean()
+    assert (
+        np.abs(out - still)[inner].mean() < 0.2 * np.abs(frames.data[..., 0] - still)[inner].mean()
+    )
     assert np.corrcoef(out[inner], still[inner])[0, 1] > 0.999
 
 

@@ -40,7 +40,8 @@ def test_all_slices_show_the_signal_at_the_reference_time(times):
     expected = _signal(middle + np.arange(N) * TR)
     # Uncorrected slices are off by up to 9 here.
     assert np.abs(out - expected)[..., 3:-3].max() < 0.1
-    assert np.abs(out - expected).max() < 2.5
+    # The outermost frame of slices on the wrong side of it is extrapolated by up to 0.9 s.
+    assert np.abs(out - expected).max() < 3
 
 
 @pytest.mark.parametrize("direction", ["i", "j", "k", "i-", "j-", "k-"])

@@ -1,0 +1,204 @@
+"""The main job on a small real subject, beside a broken one, with name resolution blocked."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.shared]
+
+SPACES = ["MNI152NLin2009cAsym:res-2", "T1w"]
+NO_NETWORK = """
+import os, socket
+
+def refuse(host, *args, **kwargs):
+    with open(os.environ["NAMES_ASKED"], "a") as f:
+        f.write(f"{host}\\n")
+    raise socket.gaierror(-2, "name resolution is blocked in this test")
+
+socket.getaddrinfo = socket.gethostbyname = refuse
+"""
+
+
+def deepprep(
+    bids: Path, out: Path, work: Path, base: Path, *more: str
+) -> subprocess.CompletedProcess:
+    """Run the command with a module on the path that blocks name resolution everywhere."""
+    (base / "site").mkdir(exist_ok=True)
+    (base / "site" / "sitecustomize.py").write_text(NO_NETWORK)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(base / "site"),
+        "NAMES_ASKED": str(base / "names.txt"),
+        "HOME": str(base),
+    }
+    command = [sys.executable, "-m", "deepprep.cli.main", str(bids), str(out), "participant",
+               "-w", str(work), "--output-spaces", *SPACES, *more]  # fmt: skip
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, shared_data):
+    """Output folder and result of a run of one good and one broken subject."""
+    base = tmp_path_factory.mktemp("e2e")
+    bids = base / "bids"
+    shutil.copytree(shared_data / "bids-ci", bids)
+    for path in [bids, *bids.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in sorted((bids / "sub-001").rglob("*")):
+        if path.is_file() and path.parent.name != "fmap":
+            copy = bids / "sub-bad" / path.parent.name / path.name.replace("sub-001", "sub-bad")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    broken = bids / "sub-bad" / "anat" / "sub-bad_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200_000])
+    result = deepprep(bids, base / "out", base / "work", base)
+    return base, result
+
+
+def bytes_of(out: Path) -> dict[str, str]:
+    """Hash of every derivative; pages and logs hold dates."""
+    return {
+        p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(out.rglob("*"))
+        if p.is_file() and "logs" not in p.relative_to(out).parts and p.suffix != ".html"
+    }
+
+
+def test_the_good_subject_is_done_and_the_broken_one_is_named(ran):
+    base, result = ran
+    text = result.stdout + result.stderr
+    assert result.returncode == 1, text
+    assert "sub-bad_T1w.nii.gz" in text
+    assert (base / "out" / "sub-001.html").is_file()
+    assert not (base / "out" / "sub-bad" / "anat").exists()
+
+
+def test_no_name_was_looked_up(ran):
+    base, _ = ran
+    asked = base / "names.txt"
+    assert not asked.exists(), asked.read_text()
+
+
+def test_derivatives_have_fmripreps_names(ran):
+    out = ran[0] / "out"
+    std = "space-MNI152NLin2009cAsym_res-2"
+    run = "func/sub-001_task-rest"
+    expected = [
+        "anat/sub-001_desc-preproc_T1w.nii.gz",
+        "anat/sub-001_desc-brain_mask.nii.gz",
+        "anat/sub-001_dseg.nii.gz",
+        "anat/sub-001_label-GM_probseg.nii.gz",
+        "anat/sub-001_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5",
+        "anat/sub-001_from-MNI152NLin2009cAsym_to-T1w_mode-image_xfm.h5",
+        f"anat/sub-001_{std}_desc-preproc_T1w.nii.gz",
+        f"anat/sub-001_{std}_desc-brain_mask.nii.gz",
+        f"anat/sub-001_{std}_dseg.nii.gz",
+        f"anat/sub-001_{std}_label-WM_probseg.nii.gz",
+        f"{run}_desc-hmc_boldref.nii.gz",
+        f"{run}_desc-coreg_boldref.nii.gz",
+        f"{run}_desc-brain_mask.nii.gz",
+        f"{run}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+        f"{run}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+        f"{run}_{std}_desc-preproc_bold.nii.gz",
+        f"{run}_{std}_desc-preproc_bold.json",
+        f"{run}_{std}_boldref.nii.gz",
+        f"{run}_{std}_desc-brain_mask.nii.gz",
+        f"{run}_space-T1w_desc-preproc_bold.nii.gz",
+        f"{run}_space-T1w_desc-brain_mask.nii.gz",
+        f"{run}_desc-confounds_timeseries.tsv",
+        f"{run}_desc-confounds_timeseries.json",
+    ]
+    missing = [name for name in expected if not (out / "sub-001" / name).is_file()]
+    assert not missing
+    assert json.loads((out / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+
+
+def test_the_series_keep_their_frames_and_timing(ran, shared_data):
+    func = ran[0] / "out" / "sub-001" / "func"
+    source = nib.load(shared_data / "bids-ci/sub-001/func/sub-001_task-rest_bold.nii.gz")
+    for space in ("space-MNI152NLin2009cAsym_res-2", "space-T1w"):
+        image = nib.load(func / f"sub-001_task-rest_{space}_desc-preproc_bold.nii.gz")
+        assert image.shape[3] == source.shape[3]
+        assert image.header.get_zooms()[3] == pytest.approx(2.52)
+        inside = (
+            nib.load(func / f"sub-001_task-rest_{space}_desc-brain_mask.nii.gz").get_fdata() > 0
+        )
+        assert inside.sum() * np.prod(image.header.get_zooms()[:3]) == pytest.approx(1.4e6, rel=0.3)
+        assert image.get_fdata()[inside].mean() > 0
+    sidecar = json.loads((func / "sub-001_task-rest_space-T1w_desc-preproc_bold.json").read_text())
+    assert sidecar["SliceTimingCorrected"] is True
+    assert sidecar["StartTime"] == pytest.approx(1.216, abs=0.01)
+
+
+def test_masks_of_t1w_and_bold_coincide(ran):
+    out = ran[0] / "out" / "sub-001"
+    bold = nib.load(out / "func/sub-001_task-rest_space-T1w_desc-brain_mask.nii.gz")
+    anat = nib.load(out / "anat/sub-001_desc-brain_mask.nii.gz")
+    from nibabel.processing import resample_from_to
+
+    moved = resample_from_to(anat, bold, order=0).get_fdata() > 0
+    inside = bold.get_fdata() > 0
+    assert 2 * (moved & inside).sum() / (moved.sum() + inside.sum()) > 0.85
+
+
+def test_pybids_and_nilearn_read_the_derivatives(ran):
+    from bids import BIDSLayout
+    from nilearn.interfaces.fmriprep import load_confounds
+
+    out = ran[0] / "out"
+    layout = BIDSLayout(out, validate=False, is_derivative=True)
+    found = layout.get(subject="001", space="MNI152NLin2009cAsym", desc="preproc", suffix="bold",
+                       extension=".nii.gz")  # fmt: skip
+    assert len(found) == 1
+    assert found[0].get_metadata()["RepetitionTime"] == 2.52
+    table, _ = load_confounds(found[0].path, strategy=("motion", "high_pass", "wm_csf"))
+    assert len(table) == 20
+    assert {"trans_x", "rot_z_derivative1_power2", "csf", "white_matter"} <= set(table.columns)
+
+
+def test_confounds_have_known_relations(ran):
+    table = pd.read_csv(
+        ran[0] / "out/sub-001/func/sub-001_task-rest_desc-confounds_timeseries.tsv", sep="\t"
+    )
+    step = table[[f"{k}_{a}" for k in ("trans", "rot") for a in "xyz"]].diff().abs()
+    fd = step.iloc[:, :3].sum(axis=1) + 50 * step.iloc[:, 3:].sum(axis=1)
+    np.testing.assert_allclose(table["framewise_displacement"][1:], fd[1:], atol=1e-5)
+    assert np.isnan(table["framewise_displacement"][0])
+
+
+def test_the_report_needs_nothing_from_outside(ran):
+    import re
+
+    page = (ran[0] / "out" / "sub-001.html").read_text()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']https?://[^"']+\.(?:js|css)""", page)
+    for word in ("Slice timing", "not applied", "Methods", "Errors"):
+        assert word in page
+
+
+def test_a_second_run_keeps_everything_and_gives_the_same_bytes(ran):
+    base, _ = ran
+    before = bytes_of(base / "out")
+    shutil.rmtree(base / "out" / "sub-001" / "func")
+    again = deepprep(base / "bids", base / "out", base / "work", base, "--participant-label", "001")
+    assert again.returncode == 0, again.stderr
+    assert bytes_of(base / "out") == before
+    computed = [line for line in again.stderr.splitlines() if " done " in line]
+    assert computed
+    assert all(": Write" in line for line in computed), computed
+
+
+def test_the_input_was_not_written_to(ran, shared_data):
+    bids = ran[0] / "bids"
+    files = {p.relative_to(bids).as_posix() for p in bids.rglob("*") if p.is_file()}
+    original = shared_data / "bids-ci"
+    expected = {p.relative_to(original).as_posix() for p in original.rglob("*") if p.is_file()}
+    assert {f for f in files if "sub-bad" not in f} == expected

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 CARPET_LABELS = {"GM": 1, "WM": 2, "CSF": 3, "Edge": 4}
 """Values of the label array given to :func:`plot_carpet`; those absent are left out."""
-CARPET_ROWS = 900
+CARPET_ROWS = 600
 """Voxels shown, at most: as many as there are pixels."""
-CARPET_COLUMNS = 2000
+CARPET_COLUMNS = 1000
 """Frames shown, at most; longer series are averaged in neighbouring frames."""
+CARPET_GREYS = 32
+"""Grey levels: noise in all 256 would make the picture three times as large for nothing."""
 CLIP_Z = 2.0
 """Standard deviations shown black and white."""
 SEGMENT_COLOURS = {"GM": "#2f6db3", "WM": "#e0912f", "CSF": "#3a9d5d", "Edge": "#b03a5b"}
@@ -152,13 +154,15 @@ def _shrink(rows: np.ndarray, n_rows: int) -> np.ndarray:
 def _draw_carpet(
     axis: Axes, blocks: Sequence[tuple[str, np.ndarray]], n_frames: int, tr_s: float
 ) -> None:
+    from matplotlib import colormaps
+
     if not blocks:
         axis.text(0.5, 0.5, "No voxel to show", ha="center", transform=axis.transAxes)
         return
     # The rows of a block were averaged, which shrinks them: bring each back to one scale.
     image = np.concatenate([b / max(float(b.std()), 1e-6) for _, b in blocks])
     axis.imshow(
-        image, aspect="auto", cmap="gray", vmin=-CLIP_Z, vmax=CLIP_Z,
+        image, aspect="auto", cmap=colormaps["gray"].resampled(CARPET_GREYS), vmin=-CLIP_Z, vmax=CLIP_Z,
         extent=(-0.5, n_frames - 0.5, len(image), 0), interpolation="nearest",
     )  # fmt: skip
     start = 0

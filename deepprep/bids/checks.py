@@ -82,8 +82,12 @@ def preflight(settings: Settings, subjects: Sequence[SubjectInputs]) -> list[Pro
     root = settings.bids_dir
     labels = sorted({s.label for s in subjects})
     paths = [i.path for s in subjects for i in _used_images(s)]
-    cache = None if settings.dry_run else settings.work_dir / CACHE_NAME
-    findings = check_images(paths, threads=settings.nprocs, cache=cache)
+    findings = check_images(
+        paths,
+        threads=settings.nprocs,
+        cache=settings.work_dir / CACHE_NAME,
+        write_cache=not settings.dry_run,
+    )
     sidecars = unreadable_sidecars(root, labels)
     problems: list[Problem] = []
     for subject in subjects:
@@ -111,7 +115,14 @@ def usable(subjects: Iterable[SubjectInputs], problems: Sequence[Problem]) -> li
 
 _DAMAGED = {
     *("FILE_MISSING", "EMPTY_FILE", "FILE_UNREADABLE", "WRONG_GZIP", "BAD_HEADER", "TRUNCATED"),
-    *("NAN_VALUES", "ALL_ZERO", "NO_ORIENTATION", "BAD_ORIENTATION", "SHEARED_ORIENTATION"),
+    *(
+        "BAD_TYPE",
+        "NAN_VALUES",
+        "ALL_ZERO",
+        "NO_ORIENTATION",
+        "BAD_ORIENTATION",
+        "SHEARED_ORIENTATION",
+    ),
 }
 """Codes of :func:`check_image`."""
 

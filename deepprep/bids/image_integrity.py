@@ -72,7 +72,11 @@ def check_image(path: str | os.PathLike) -> Finding | None:
 
 
 def check_images(
-    paths: Iterable[str], *, threads: int = 1, cache: Path | None = None
+    paths: Iterable[str],
+    *,
+    threads: int = 1,
+    cache: Path | None = None,
+    write_cache: bool = True,
 ) -> dict[str, Finding | None]:
     """Check many files in threads.
 
@@ -81,7 +85,9 @@ def check_images(
     paths : iterable of str
     threads : int
     cache : Path, optional
-        JSON file of earlier results, by path, size and modification time; read and rewritten.
+        JSON file of earlier results, by path, size and modification time.
+    write_cache : bool
+        Write the new results there.
     """
     paths = sorted(set(paths))
     known = _read_cache(cache)
@@ -94,14 +100,18 @@ def check_images(
             result[path] = None if raw is None else Finding(**raw)
         else:
             todo.append(path)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
         for path, finding in zip(todo, pool.map(check_image, todo), strict=True):
             result[path] = finding
             known[path] = {
                 "stamp": _stamp(path),
                 "finding": None if finding is None else asdict(finding),
             }
-    if cache is not None and todo:
+    finally:
+        # Ctrl-C must not wait for files that were not begun.
+        pool.shutdown(wait=False, cancel_futures=True)
+    if cache is not None and write_cache and todo:
         _write_cache(cache, known)
     return {path: result[path] for path in paths}
 
@@ -166,6 +176,12 @@ def _check_header_and_voxels(path: Path, is_gzip: bool) -> Finding | None:
     finding = orientation_finding(image.header)
     if finding is not None:
         return finding
+    if dtype.kind not in "iufc":
+        return Finding(
+            "BAD_TYPE",
+            f"its voxels are of the type {dtype} instead of numbers (a colour picture?)",
+            "Convert the image again.",
+        )
     expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if not is_gzip and path.stat().st_size < offset + expected:
         return _truncated(f"{path.stat().st_size} bytes instead of {offset + expected}")

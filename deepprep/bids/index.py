@@ -55,7 +55,7 @@ def unreadable_sidecars(bids_dir: Path, labels: Iterable[str]) -> dict[Path, str
     broken: dict[Path, str] = {}
     for path in _json_files(bids_dir, labels):
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except UnicodeDecodeError:
             broken[path] = "it is not UTF-8 text"
         except json.JSONDecodeError as error:
@@ -91,12 +91,17 @@ def make_layout(settings: Settings, labels: Iterable[str]) -> Any:
     broken = unreadable_sidecars(root, participants(root) if database else labels)
     for path in broken:
         ignore.append(re.compile("^/" + re.escape(path.relative_to(root).as_posix()) + "$"))
-    return BIDSLayout(
-        str(root),
-        validate=False,
-        indexer=BIDSLayoutIndexer(validate=False, ignore=ignore),
-        database_path=None if database is None else str(database),
-    )
+    try:
+        return BIDSLayout(
+            str(root),
+            validate=False,
+            indexer=BIDSLayoutIndexer(validate=False, ignore=ignore),
+            database_path=None if database is None else str(database),
+        )
+    except Exception as error:  # pybids has many: conflicting metadata, a database of another set
+        sentence = " ".join(str(error).split()).rstrip(".")
+        where = f" with --bids-database-dir {database} (delete it if it is old)" if database else ""
+        raise InputError(f"{root} cannot be indexed by pybids{where}: {sentence}.") from error
 
 
 def _json_files(bids_dir: Path, labels: Iterable[str]) -> Iterator[Path]:

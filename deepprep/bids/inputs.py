@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,9 @@ def collect(settings: Settings) -> list[SubjectInputs]:
     labels = chosen_participants(settings)
     filters = read_filters(settings.bids_filter_file)
     layout = make_layout(settings, labels)
+    _check_labels("--session-label", settings.session_label, layout.get_sessions)
+    if not settings.anat_only:
+        _check_labels("--task-id", settings.task_id, layout.get_tasks)
     # One query for each kind of image, not for each participant: a query takes 20 ms or more.
     found = {kind: _find(layout, kind, labels, filters, settings) for kind in QUERIES}
     result: list[SubjectInputs] = []
@@ -128,6 +131,19 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
         }
         for kind, query in filters.items()
     }
+
+
+def _check_labels(flag: str, wanted: tuple[str, ...], existing: Callable[[], list[str]]) -> None:
+    """Every session or task that was asked for exists for some chosen participant."""
+    if not wanted:
+        return
+    known = sorted(str(label) for label in existing())
+    missing = [label for label in wanted if label not in known]
+    if missing:
+        raise InputError(
+            f"{flag}: {', '.join(missing)} does not exist for the chosen participants; "
+            f"they have {', '.join(known) or 'none'}."
+        )
 
 
 FUNCTIONAL_KINDS = ("bold", "sbref", "fmap")

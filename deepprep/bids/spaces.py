@@ -9,13 +9,17 @@ the BOLD run.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import importlib.util
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deepprep.errors import InputError, NotAvailableError
 
 BUNDLED_TEMPLATES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
-"""Templates in the package: known without asking TemplateFlow, whose index takes seconds."""
+"""Templates in the package."""
 
 ANAT_NAMES = ("T1w", "anat")
 BOLD_NAMES = ("func", "bold", "run", "boldref", "sbref")
@@ -108,35 +112,61 @@ def _parse_one(text: str) -> list[OutputSpace]:
                 "(it has the voxel size of the BOLD run)."
             )
         return [OutputSpace("T1w" if name in ANAT_NAMES else "boldref")]
-    if name not in BUNDLED_TEMPLATES:
-        _check_with_templateflow(name, chosen["cohort"], text)
-    elif chosen["cohort"]:
-        raise InputError(f"Output space '{text}': template {name} has no cohorts; remove it.")
+    if name not in BUNDLED_TEMPLATES or chosen["cohort"]:
+        _check_template(name, chosen["cohort"], text)
     cohorts: list[str | None] = [*chosen["cohort"]] or [None]
     resolutions: list[str | None] = [*chosen["res"]] or [None]
     return [OutputSpace(name, cohort, res) for cohort in cohorts for res in resolutions]
 
 
-def _check_with_templateflow(name: str, cohorts: list[str], text: str) -> None:
-    """Raise unless niworkflows accepts the name (and every cohort) as a standard space."""
-    from niworkflows.utils.spaces import Reference
+def known_templates() -> dict[str, set[str]]:
+    """Volume templates by name, each with its cohorts.
 
-    known = sorted(
-        {*Reference._standard_spaces, *BUNDLED_TEMPLATES}
-        - {*SURFACE_TEMPLATES, *Reference._spaces_2d}
-    )
-    if name not in Reference._standard_spaces:
+    Those in the package, in the user's TemplateFlow folder (``tpl-*``), and those that the
+    installed ``templateflow`` lists. The list is read from its skeleton archive: importing
+    TemplateFlow would index all its files first, which takes 10 s. The same names as niworkflows'
+    ``SpatialReferences`` knows (tested).
+    """
+    known: dict[str, set[str]] = {name: set() for name in BUNDLED_TEMPLATES}
+
+    def add(parts: Sequence[str]) -> None:
+        if parts and parts[0].startswith("tpl-"):
+            cohorts = known.setdefault(parts[0][4:], set())
+            if len(parts) > 1 and parts[1].startswith("cohort-"):
+                cohorts.add(parts[1][7:])
+
+    home = os.environ.get("TEMPLATEFLOW_HOME")
+    folder = Path(home) if home else Path.home() / ".cache" / "templateflow"
+    for path in [*folder.glob("tpl-*/"), *folder.glob("tpl-*/cohort-*/")]:
+        add(path.relative_to(folder).parts)
+    spec = importlib.util.find_spec("templateflow")
+    if spec is not None and spec.origin is not None:
+        archive = Path(spec.origin).parent / "conf" / "templateflow-skel.zip"
+        if archive.is_file():
+            with zipfile.ZipFile(archive) as f:
+                for name in f.namelist():
+                    add(name.split("/"))
+    return {name: known[name] for name in sorted(known) if name not in SURFACE_TEMPLATES}
+
+
+def _check_template(name: str, cohorts: list[str], text: str) -> None:
+    """Raise unless the template and its cohorts are known."""
+    known = known_templates()
+    if name not in known:
         close = difflib.get_close_matches(name, [*known, *ANAT_NAMES, *BOLD_NAMES], 1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
         raise InputError(
             f"Output space '{text}' is not known.{hint} Known: {', '.join(known)}, "
             "T1w and func; a template of your own goes to $TEMPLATEFLOW_HOME/tpl-NAME."
         )
-    try:
-        for spec in [{"cohort": cohort} for cohort in cohorts] or [{}]:
-            Reference(name, spec)
-    except ValueError as error:
-        sentence = " ".join(str(error).split()).rstrip(".")
-        raise InputError(
-            f"Output space '{text}': {sentence}; write it as {name}:cohort-N."
-        ) from error
+    wrong = [c for c in cohorts if c not in known[name]]
+    if not known[name] and cohorts:
+        raise InputError(f"Output space '{text}': template {name} has no cohorts; remove it.")
+    if wrong or (known[name] and not cohorts):
+        what = f"has no cohort '{wrong[0]}'" if wrong else "needs a cohort"
+        listed = ", ".join(f"{name}:cohort-{c}" for c in sorted(known[name], key=_number))
+        raise InputError(f"Output space '{text}': template {name} {what}; write one of {listed}.")
+
+
+def _number(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdigit() else (0, text)

@@ -118,6 +118,12 @@ def test_sidecar_unreadable_stops_only_its_run(root):
     assert sentence.endswith("Correct the JSON (a missing comma or bracket), or convert again.")
 
 
+def test_sidecar_with_a_byte_order_mark(root):
+    path = root / SIDECAR
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "cannot be read (Unexpected UTF-8 BOM" in only_problem(root).sentence()
+
+
 def test_sidecar_empty(root):
     (root / SIDECAR).write_text("")
     assert f"its sidecar {SIDECAR} cannot be read (empty)" in only_problem(root).sentence()

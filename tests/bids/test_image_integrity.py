@@ -80,6 +80,12 @@ def test_big_endian(tmp_path):
     assert check_image(tmp_path / "x.nii.gz") is None
 
 
+def test_colour_picture(tmp_path):
+    data = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(data, np.diag([2, 2, 2, 1.0])), tmp_path / "x.nii.gz")
+    assert code_of(tmp_path / "x.nii.gz") == "BAD_TYPE"
+
+
 def test_singular_affine(tmp_path):
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     path = write_image(tmp_path / "x.nii.gz", (4, 4, 4), affine=affine)

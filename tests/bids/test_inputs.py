@@ -101,6 +101,22 @@ def test_sessions_tasks_filters_and_natural_order(root):
     assert len(filtered.bold) == 2
 
 
+def test_sessions_and_tasks_that_do_not_exist(root):
+    with pytest.raises(InputError, match=r"--task-id: rst does not exist .* they have rest"):
+        collect(settings_for(root, task_id=("rst",)))
+    with pytest.raises(InputError, match=r"--session-label: 3 does not exist .* they have none"):
+        collect(settings_for(root, session_label=("3",)))
+
+
+def test_metadata_that_contradicts_a_file_name(root):
+    change_sidecar(root, run=7)
+    write_image(root / "sub-01/func/sub-01_task-rest_run-1_bold.nii.gz", BOLD_SHAPE)
+    with pytest.raises(
+        InputError, match=r"cannot be indexed by pybids: Conflicting values .*run-1"
+    ):
+        collect(settings_for(root))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepprep.bids.spaces import OutputSpace, parse_spaces
+from deepprep.bids.spaces import OutputSpace, known_templates, parse_spaces
 from deepprep.errors import InputError, NotAvailableError
 
 MNI = "MNI152NLin2009cAsym"
@@ -69,26 +69,59 @@ def test_wrong_modifiers(text, message):
         parse_spaces([text])
 
 
-def test_other_templates_are_read_as_niworkflows_reads_them():
-    """One test, since niworkflows' first import takes seconds."""
-    from niworkflows.utils.spaces import Reference
+@pytest.fixture
+def no_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    return tmp_path
 
-    for text in (
-        f"{MNI}:res-2:res-native",
-        "MNI152NLin6Asym:res-1",
-        "MNIPediatricAsym:cohort-1:cohort-2:res-2",
-        "OASIS30ANTs",
-    ):
-        theirs = [(r.space, r.spec.get("cohort"), r.spec.get("res")) for r in
-                  Reference.from_string(text)]  # fmt: skip
-        assert [(s.name, s.cohort, s.res) for s in parse_spaces([text])] == theirs
+
+def test_other_templates(no_home):
+    assert parse_spaces(["OASIS30ANTs:res-1"]) == (OutputSpace("OASIS30ANTs", None, "1"),)
+    assert [str(s) for s in parse_spaces(["MNIPediatricAsym:cohort-1:cohort-2:res-2"])] == [
+        "MNIPediatricAsym:cohort-1:res-2",
+        "MNIPediatricAsym:cohort-2:res-2",
+    ]
+
+
+def test_unknown_template_lists_the_known_ones(no_home):
     with pytest.raises(InputError) as unknown:
         parse_spaces(["MNI152NLin2009Asym"])
     sentence = str(unknown.value)
     assert "is not known. Did you mean 'MNI152NLin2009" in sentence
     assert "MNI152NLin6Asym" in sentence
     assert "OASIS30ANTs" in sentence
-    with pytest.raises(InputError, match="Set a valid cohort selector"):
+    assert "fsLR" not in sentence
+
+
+def test_cohorts(no_home):
+    with pytest.raises(InputError, match="MNIPediatricAsym needs a cohort; write one of MNIPed"):
         parse_spaces(["MNIPediatricAsym"])
-    with pytest.raises(InputError, match='any cohort named "77"'):
+    with pytest.raises(InputError, match="has no cohort '77'; write one of"):
         parse_spaces(["MNIPediatricAsym:cohort-77"])
+    with pytest.raises(InputError, match="OASIS30ANTs has no cohorts"):
+        parse_spaces(["OASIS30ANTs:cohort-1"])
+
+
+def test_template_of_ones_own(no_home):
+    (no_home / "tpl-Mine").mkdir()
+    assert parse_spaces(["Mine:res-1"]) == (OutputSpace("Mine", None, "1"),)
+
+
+@pytest.mark.slow
+def test_language_is_that_of_niworkflows():
+    """Slow: niworkflows indexes TemplateFlow when it is imported."""
+    from niworkflows.utils.spaces import Reference
+
+    ours = set(known_templates())
+    volumes = {t for t in Reference._standard_spaces if t not in Reference._spaces_2d}
+    assert volumes <= ours
+    for text in (
+        f"{MNI}:res-2:res-native",
+        "MNI152NLin6Asym:res-1",
+        "MNIPediatricAsym:cohort-1:cohort-2:res-2",
+        "OASIS30ANTs",
+    ):
+        theirs = [
+            (r.space, r.spec.get("cohort"), r.spec.get("res")) for r in Reference.from_string(text)
+        ]
+        assert [(s.name, s.cohort, s.res) for s in parse_spaces([text])] == theirs

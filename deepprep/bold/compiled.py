@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -29,17 +30,17 @@ def compiled(**options: Any) -> Callable[[Callable], Callable]:
     return decorate
 
 
-class threads:  # noqa: N801 - reads as a statement: ``with threads(2):``
-    """Bound numba's threads inside a ``with`` block; ``None`` leaves them as they are."""
+@contextmanager
+def threads(n_threads: int | None) -> Iterator[int]:
+    """Bound numba's threads inside a ``with`` block; ``None`` leaves them as they are.
 
-    def __init__(self, n_threads: int | None) -> None:
-        self._wanted = n_threads
-
-    def __enter__(self) -> int:
-        self._before = numba.get_num_threads()
-        if self._wanted is not None:
-            numba.set_num_threads(max(1, min(int(self._wanted), numba.config.NUMBA_NUM_THREADS)))
-        return numba.get_num_threads()
-
-    def __exit__(self, *exc: object) -> None:
-        numba.set_num_threads(self._before)
+    Yields the number of threads in use.
+    """
+    before = numba.get_num_threads()
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if n_threads is not None:
+        numba.set_num_threads(max(1, min(int(n_threads), most)))
+    try:
+        yield numba.get_num_threads()
+    finally:
+        numba.set_num_threads(before)

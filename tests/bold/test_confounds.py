@@ -62,7 +62,7 @@ def test_columns_stand_in_fmriprep_order(table):
 
 
 def test_values_of_the_simple_columns(run, table):
-    bold, brain, motion, masks = run
+    bold, brain, _, masks = run
     frame = table.frame
     np.testing.assert_allclose(
         frame["global_signal"], bold.data[brain.data].mean(axis=0), rtol=1e-5
@@ -113,7 +113,10 @@ def test_dummies_have_indicators_and_no_part_in_components(table):
 
 def test_csf_component_is_the_wave_put_there(table):
     wave = np.sin(np.arange(N) * 0.9)
-    assert abs(np.corrcoef(table.frame["c_comp_cor_00"][2:], wave[2:])[0, 1]) > 0.95
+    # Frame 60 carries the spike, which leaks into the first component there.
+    plain = np.setdiff1d(np.arange(2, N), [60])
+    found = table.frame["c_comp_cor_00"].to_numpy()
+    assert abs(np.corrcoef(found[plain], wave[plain])[0, 1]) > 0.95
 
 
 def test_metadata_describes_every_component(table):
@@ -194,7 +197,7 @@ def test_an_empty_tissue_mask_gives_missing_values(run):
 
 
 def test_misfits_are_refused(run):
-    bold, brain, motion, masks = run
+    bold, brain, motion, _ = run
     with pytest.raises(ValueError, match="mask is empty"):
         confounds(bold, bold.like(np.zeros(SHAPE, bool)), motion, 2.0)
     with pytest.raises(ValueError, match="does not fit"):

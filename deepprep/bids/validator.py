@@ -48,29 +48,34 @@ def validate(bids_dir: Path, *, skip: bool = False) -> tuple[str, list[Problem]]
         return f"BIDS validation failed: {PROGRAM} gave no usable result ({error}).", []
     problems = _problems(report)
     count = len(problems)
-    return f"{PROGRAM} found {count} error{'s' if count != 1 else ''} in the data set.", problems
+    kinds = "kind of error" if count == 1 else "kinds of error"
+    return f"{PROGRAM} found {count} {kinds} in the data set.", problems
 
 
 def _problems(report: dict[str, Any]) -> list[Problem]:
     issues = report.get("issues", {})
     messages = issues.get("codeMessages", {}) if isinstance(issues, dict) else {}
     entries = issues.get("issues", []) if isinstance(issues, dict) else issues
-    problems = []
+    places: dict[tuple[str, str], list[str]] = {}
     for issue in entries:
         if issue.get("severity") != "error":
             continue
         code = str(issue.get("code", "UNKNOWN"))
-        message = issue.get("issueMessage") or messages.get(code) or code
+        message = str(issue.get("issueMessage") or messages.get(code) or "")
+        # Messages go on with advice for the web page; their first sentence says what is wrong.
+        first = " ".join(message.split()).split(". ")[0].rstrip(".")
         sub_code = f" ({issue['subCode']})" if issue.get("subCode") else ""
         location = str(issue.get("location") or "").lstrip("/") or "data set"
-        problems.append(
-            Problem(
-                "warning",
-                location,
-                f"the BIDS validator says {code}{sub_code}: {' '.join(str(message).split())}",
-                "Correct it, or say --skip-bids-validation.",
-                "dataset",
-                code="BIDS_VALIDATOR",
-            )
+        key = (code, f"{code}{sub_code}" + (f": {first}" if first else ""))
+        places.setdefault(key, []).append(location)
+    return [
+        Problem(
+            "warning",
+            locations[0] + (f" and {len(locations) - 1} more" if len(locations) > 1 else ""),
+            f"the BIDS validator says {what}",
+            "Correct it, or say --skip-bids-validation.",
+            "dataset",
+            code="BIDS_VALIDATOR",
         )
-    return problems
+        for (_, what), locations in places.items()
+    ]

@@ -221,9 +221,10 @@ def test_validator_is_run_when_installed(root, workflow, capsys, monkeypatch):
         "issues": {
             "issues": [
                 {"code": "NOT_INCLUDED", "severity": "error", "location": "/odd.txt"},
+                {"code": "NOT_INCLUDED", "severity": "error", "location": "/odd2.txt"},
                 {"code": "README_FILE_MISSING", "severity": "warning"},
             ],
-            "codeMessages": {"NOT_INCLUDED": "Files with such naming scheme are not BIDS."},
+            "codeMessages": {"NOT_INCLUDED": "Files with such naming scheme are not BIDS. More."},
         }
     }
     program = bin_dir / "bids-validator-deno"
@@ -232,8 +233,11 @@ def test_validator_is_run_when_installed(root, workflow, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(bin_dir), prepend=":")
     assert main(ARGUMENTS) == 0
     err = capsys.readouterr().err
-    assert "bids-validator-deno found 1 error in the data set." in err
-    assert "warning: odd.txt: the BIDS validator says NOT_INCLUDED: Files with such" in err
+    assert "bids-validator-deno found 1 kind of error in the data set." in err
+    assert (
+        "warning: odd.txt and 1 more: the BIDS validator says NOT_INCLUDED: Files with such naming "
+        "scheme are not BIDS. Correct it, or say --skip-bids-validation.\n" in err
+    )
     assert main([*ARGUMENTS, "--skip-bids-validation"]) == 0
     err = capsys.readouterr().err
     assert "BIDS validation was skipped (--skip-bids-validation)." in err

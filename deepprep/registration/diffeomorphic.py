@@ -64,6 +64,9 @@ MAX_UPDATE_VOX = 0.75
 MIN_JACOBIAN = 0.05
 """Smallest determinant allowed at any corner of any cell."""
 
+MAX_SMOOTHINGS = 30
+"""Passes of smoothing against folding; one or two are the rule, none the usual."""
+
 STOP_GAIN = 2e-4
 """A level ends when five iterations gain less local correlation than this."""
 
@@ -316,15 +319,17 @@ def _finish(velocity: torch.Tensor, grid: Grid, init: Affine, log: dict) -> Defo
     ident = identity(grid.shape, velocity.device)
     smooth = Smoother(grid.shape, 1.0, device=velocity.device)
     window = border_window(grid.shape, 4, velocity.device)
-    for attempt in range(20):
+    smoothings = 0
+    while True:
         forward = exponential(velocity, ident, 0.25)
         inverse = invert(forward, exponential(-velocity, ident, 0.25), ident)
         there, back = _to_ras(forward, grid), _to_ras(inverse, grid)
         smallest = min(smallest_jacobian(there), smallest_jacobian(back))
-        if smallest > MIN_JACOBIAN:
+        if smallest > MIN_JACOBIAN or smoothings == MAX_SMOOTHINGS:
             break
         velocity = smooth(velocity) * window
-    log["smoothed_against_folding"] = attempt
+        smoothings += 1
+    log["smoothed_against_folding"] = smoothings
     log["smallest_jacobian"] = round(smallest, 4)
     return DeformableResult(there, back, _to_ras(velocity, grid), init, log)
 

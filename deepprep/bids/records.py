@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ class FieldmapChoice:
     """``pepolar``, ``phasediff``, ``mapped`` or ``none``."""
     reason: str = ""
     fieldmap_id: str = ""
-    """B0FieldIdentifier, or ``auto_00000`` and so on; the ``fmapid`` of the derivatives."""
+    """B0FieldIdentifier, or ``auto_00000`` and so on when there is none."""
     sources: tuple[str, ...] = ()
     """Absolute paths of the images it is estimated from."""
     metadata: tuple[dict[str, Any], ...] = ()
@@ -69,6 +70,11 @@ class FieldmapChoice:
     def found(self) -> bool:
         """Whether a field map was chosen."""
         return self.method != "none"
+
+    @property
+    def fmapid(self) -> str:
+        """The identifier as fMRIPrep writes it in a file name: letters and digits only."""
+        return re.sub(r"[^a-zA-Z0-9]", "", self.fieldmap_id)
 
 
 @dataclass(frozen=True)

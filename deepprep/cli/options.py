@@ -95,3 +95,10 @@ NO_EFFECT = {
 """Flags that ask for what happens anyway."""
 
 IGNORABLE = ("fieldmaps", "slicetiming", "sbref", "t2w", "flair", "fmap-jacobian")
+"""Values of ``--ignore``."""
+
+SKULL_STRIP = ("auto", "skip", "force")
+"""Values of ``--skull-strip-t1w``."""
+
+REFERENCES = ("first-lex", "unbiased", "sessionwise")
+"""Values of ``--subject-anatomical-reference``."""

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from deepprep._version import __version__
-from deepprep.cli.options import FIXED, IGNORABLE, NO_EFFECT, REFUSED
+from deepprep.cli.options import (
+    FIXED,
+    IGNORABLE,
+    NO_EFFECT,
+    REFERENCES,
+    REFUSED,
+    SKULL_STRIP,
+)
 from deepprep.errors import InputError, NotAvailableError
 
 SHORT_HELP = f"""\
@@ -194,14 +201,14 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--skull-strip-t1w",
-        choices=["auto", "skip", "force"],
+        choices=SKULL_STRIP,
         help="auto keeps a T1w that is already stripped (default; alias of skip: "
         "--skip-skullstrip)",
     )
     add("--skip-skullstrip", action="store_true", help=argparse.SUPPRESS)
     add(
         "--subject-anatomical-reference",
-        choices=["first-lex", "unbiased", "sessionwise"],
+        choices=REFERENCES,
         help="with several T1w: unbiased average of all (default), or one for each session",
     )
     add("--random-seed", type=int, metavar="N", help="default 0")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepprep.bids.spaces import parse_spaces
+from deepprep.cli.options import IGNORABLE, REFERENCES, SKULL_STRIP
 from deepprep.config import DEFAULT_OUTPUT_SPACES, Settings, new_run_uuid, read_options
 from deepprep.errors import InputError, NotAvailableError
 
@@ -169,6 +170,16 @@ def _check_values(settings: Settings) -> None:
     for wrong, sentence in problems:
         if wrong:
             raise InputError(sentence + ".")
+    # The parser has checked these already, unless they come from a configuration file.
+    for flag, values, allowed in (
+        ("--ignore", settings.ignore, IGNORABLE),
+        ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),
+        ("--subject-anatomical-reference", (settings.subject_anatomical_reference,), REFERENCES),
+    ):
+        for value in values:
+            if value not in allowed:
+                raise InputError(f"{flag} '{value}' is not known: use {', '.join(allowed)}.")
+    _device(settings.device)
     if settings.subject_anatomical_reference == "first-lex":
         raise NotAvailableError(
             "--subject-anatomical-reference first-lex is not available yet in this version: "

@@ -174,6 +174,7 @@ def test_phase_difference_by_intended_for(root):
         "sub-01_magnitude1.nii.gz",
         "sub-01_magnitude2.nii.gz",
     }
+    assert choice.fmapid == "auto00000"
     assert choice.phase_encoding_direction == "j-"
     assert choice.total_readout_time_s == 0.02
 

@@ -250,6 +250,8 @@ def test_every_setting_survives_toml(settings_of, bids):
         ("[workflow\n", "is not valid TOML"),
         ("[workflow]\nfd_treshold = 1\n", "has the unknown option 'fd_treshold'"),
         ("nprocs = 'two'\n", "option 'nprocs' has a value of the wrong type"),
+        ("ignore = ['fieldmap']\n", "--ignore 'fieldmap' is not known: use fieldmaps"),
+        ("device = 'tpu'\n", "--device 'tpu' must be auto"),
         ("participant_label = 3\n", "option 'participant_label' has a value of the wrong type"),
     ],
 )

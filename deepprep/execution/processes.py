@@ -62,13 +62,12 @@ class ProcessPool:
     """
 
     def __init__(self, preload: tuple[str, ...] | None = None) -> None:
-        preload = PRELOAD if preload is None else preload
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([name for name in preload if _installed(name)])
+        warm_up(preload)
         # Starting and reaping must not overlap: both read a process's exit status, which can be
         # read once. Not in the event loop either: the first start waits for the preloading.
         self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="task-processes")
-        self._alive: set[int] = set()
+        self._alive: dict[int, psutil.Process] = {}
         self._closed = False
 
     async def run(self, payload: bytes, rerun: bool, settings: ChildSettings) -> TaskExit:
@@ -91,7 +90,7 @@ class ProcessPool:
                 await starting
             await self._end(process)
             raise
-        memory = _Memory(process.pid)
+        memory = _Memory(self._alive.get(process.pid))
         ended: asyncio.Future[None] = loop.create_future()
         loop.add_reader(process.sentinel, _settle, ended)
         try:
@@ -106,8 +105,8 @@ class ProcessPool:
     def kill_all(self) -> None:
         """Kill every task process at once; no new one can start."""
         self._closed = True
-        for pid in list(self._alive):
-            kill_tree(pid)
+        for process in list(self._alive.values()):
+            kill_tree(process)
 
     def close(self) -> None:
         """Kill what is left and free the threads."""
@@ -126,30 +125,47 @@ class ProcessPool:
     def _start(self, process: Any) -> None:
         if self._closed:
             raise RuntimeError("the run is being stopped")
-        with _server_environment():
+        with _server_environment():  # in case the server has died
             multiprocessing.forkserver.ensure_running()
         with _main_module_not_imported():
             process.start()
-        self._alive.add(process.pid)
-        if self._closed:  # killed while we were starting
-            kill_tree(process.pid)
+        with suppress(psutil.NoSuchProcess):
+            self._alive[process.pid] = psutil.Process(process.pid)
+            if self._closed:  # killed while we were starting
+                kill_tree(self._alive[process.pid])
 
     def _reap(self, process: Any) -> int:
         if process.pid is None:
             return -9
-        # Also when it has ended: its own children, or itself if the fork server died under it
-        kill_tree(process.pid)
+        # It is alive when we are cancelled, or when the fork server has died under it
+        if process.pid in self._alive:
+            kill_tree(self._alive.pop(process.pid))
         process.join()
-        self._alive.discard(process.pid)
         code = process.exitcode
         process.close()
         return int(code)
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants (SIGKILL)."""
+def warm_up(preload: tuple[str, ...] | None = None) -> None:
+    """Start the fork server, which loads the slow libraries while the caller goes on.
+
+    To be called early, before the data set is read; :class:`ProcessPool` does it too. Calling
+    it again does nothing.
+
+    Parameters
+    ----------
+    preload
+        As in :class:`ProcessPool`.
+    """
+    names = PRELOAD if preload is None else preload
+    multiprocessing.set_forkserver_preload([name for name in names if _installed(name)])
+    with _server_environment():
+        multiprocessing.forkserver.ensure_running()
+
+
+def kill_tree(root: psutil.Process) -> None:
+    """Kill a process and all its descendants (SIGKILL); never another that got its number."""
     with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
         for process in [*root.children(recursive=True), root]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -158,11 +174,9 @@ def kill_tree(pid: int) -> None:
 class _Memory:
     """Largest memory of a process and its descendants, looked at now and then."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, process: psutil.Process | None) -> None:
         self.peak_mb = 0.0
-        self._process: psutil.Process | None = None
-        with suppress(psutil.Error):
-            self._process = psutil.Process(pid)
+        self._process = process
 
     def look(self) -> None:
         if self._process is None:

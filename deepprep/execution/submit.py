@@ -125,8 +125,8 @@ def run_workflows(
     emit = EventLog(events_path, [gathered, *listeners])
     os.environ["NO_ET"] = "1"  # no call home, here and in the task processes
     with RunMarker(cache_root), _hash_cache_in(cache_root):
-        for line in clear_stale_locks(cache_root) + sweep_hash_cache(cache_root / "hashes"):
-            emit("note", text=line)
+        if stale := clear_stale_locks(cache_root) + sweep_hash_cache(cache_root / "hashes"):
+            emit("note", text=f"a run before this was killed; cleared {len(stale)} stale locks")
         emit(
             "run",
             workflows=names,

@@ -152,6 +152,8 @@ class ResourceWorker(Worker):
                 result = cached_result(job)
                 if result is not None:
                     self.emit("done", **facts)
+                    if ended.log_path.stat().st_size == 0:
+                        ended.log_path.unlink()
                     return _keep(job, result)
                 ended = replace(
                     ended,

@@ -206,8 +206,8 @@ def test_wrong_value_is_one_sentence(settings_of, flags, message):
 def test_options_may_stand_between_the_words(bids):
     words = [str(bids), "--anat-only", "out", "--nprocs", "2", "group"]
     assert make_settings(parse(words)).analysis_level == "group"
-    with pytest.raises(InputError, match="'grup' is not an analysis level"):
-        parse([str(bids), "out", "grup"])
+    with pytest.raises(InputError, match="'groups' is not an analysis level"):
+        parse([str(bids), "out", "groups"])
 
 
 def test_output_must_not_be_the_input(bids):

@@ -44,8 +44,8 @@ def anatomical_metrics(
     # One flat gather of the brain, then small arrays: a 0.7 mm head has 40 million voxels.
     intensity, label = t1w.data[brain].astype(np.float64), dseg.data[brain]
     values = {}
-    for name, value in TISSUES.items():
-        values[name] = intensity[label == value]
+    for name, tissue in TISSUES.items():
+        values[name] = intensity[label == tissue]
         out[f"volume_{name.lower()}_ml"] = float(values[name].size * voxel_ml)
     grey, white = values["GM"], values["WM"]
     out["snr_gm"], out["snr_wm"] = _ratio(grey), _ratio(white)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -26,8 +27,8 @@ CARPET_ROWS = 600
 """Voxels shown, at most: as many as there are pixels."""
 CARPET_COLUMNS = 1000
 """Frames shown, at most; longer series are averaged in neighbouring frames."""
-CARPET_GREYS = 32
-"""Grey levels: noise in all 256 would make the picture three times as large for nothing."""
+CARPET_GREYS = 16
+"""Grey levels, four bits a pixel: noise in all 256 makes the picture much larger for nothing."""
 CLIP_Z = 2.0
 """Standard deviations shown black and white."""
 SEGMENT_COLOURS = {"GM": "#2f6db3", "WM": "#e0912f", "CSF": "#3a9d5d", "Edge": "#b03a5b"}
@@ -122,7 +123,10 @@ def _carpet_blocks(
         mean = rows[:, n_dummy:].mean(axis=0)
         order = np.argsort(-(rows[:, n_dummy:] @ mean), kind="stable")
         share = max(8, round(CARPET_ROWS * len(index) / total))
-        blocks.append((name, _shrink(_shrink(rows[order], share).T, CARPET_COLUMNS).T))
+        rows = _shrink(_shrink(rows[order], share).T, CARPET_COLUMNS).T
+        # Averaging shrinks the spread: bring every tissue back to one. By the median, which
+        # neither bright first frames nor a few spikes can pull.
+        blocks.append((name, rows / max(1.4826 * float(np.median(np.abs(rows))), 1e-6)))
     return blocks
 
 
@@ -159,8 +163,7 @@ def _draw_carpet(
     if not blocks:
         axis.text(0.5, 0.5, "No voxel to show", ha="center", transform=axis.transAxes)
         return
-    # The rows of a block were averaged, which shrinks them: bring each back to one scale.
-    image = np.concatenate([b / max(float(b.std()), 1e-6) for _, b in blocks])
+    image = np.concatenate([block for _, block in blocks])
     axis.imshow(
         image, aspect="auto", cmap=colormaps["gray"].resampled(CARPET_GREYS), vmin=-CLIP_Z, vmax=CLIP_Z,
         extent=(-0.5, n_frames - 0.5, len(image), 0), interpolation="nearest",
@@ -224,17 +227,14 @@ def _flagged(
 
 
 def _shade(axis: Axes, frames: np.ndarray, n_dummy: int) -> None:
-    from matplotlib.collections import LineCollection
-
     if n_dummy:
         axis.axvspan(-0.5, n_dummy - 0.5, color="#c9d4e5", alpha=0.8, linewidth=0)
     if len(frames):
-        lines = [[(f, 0), (f, 1)] for f in frames]
-        axis.add_collection(
-            LineCollection(lines, colors="#f2b8b8", linewidths=1.2, zorder=0,
-                           transform=axis.get_xaxis_transform()),
-            autolim=False,
-        )  # fmt: skip
+        # One path with gaps: thousands of separate lines would outweigh the carpet.
+        x = np.stack([frames, frames, np.full(len(frames), np.nan)], axis=1).ravel()
+        y = np.tile([0.0, 1.0, np.nan], len(frames))
+        axis.plot(x, y, color="#f2b8b8", linewidth=1.2, zorder=0, scalex=False, scaley=False,
+                  transform=axis.get_xaxis_transform())  # fmt: skip
 
 
 def plot_confound_correlation(
@@ -388,7 +388,23 @@ def _save(fig: Figure, out_svg: str | os.PathLike) -> Path:
             metadata={"Date": None},
         )  # fmt: skip
     text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
-    text = text[text.index("<svg") :]
+    text = re.sub(r"data:image/png;base64,([^\"]+)", _as_grey, text[text.index("<svg") :])
     opening = text[: text.index(">")]
     bare = re.sub(r'\s(width|height)="[^"]*"', "", opening)
     return write_text(out_svg, bare.replace("\n", " ") + text[len(opening) :].rstrip())
+
+
+def _as_grey(match: re.Match) -> str:
+    """Matplotlib embeds every raster as RGBA; a grey one becomes a palette image."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(base64.b64decode(match[1])))
+    colour = np.asarray(image.convert("RGB"))
+    if colour.size == 0 or np.any(colour != colour[..., :1]):
+        return match[0]
+    levels, index = np.unique(colour[..., 0], return_inverse=True)
+    small = Image.fromarray(index.reshape(colour.shape[:2]).astype(np.uint8), mode="P")
+    small.putpalette(np.repeat(levels, 3).tolist())
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

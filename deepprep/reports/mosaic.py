@@ -148,9 +148,9 @@ def grey_window(image: Volume, mask: Volume | None = None) -> tuple[float, float
         chosen = in_mask if in_mask.size else chosen
     if chosen.size == 0:
         return 0.0, 1.0
-    low, high = np.percentile(chosen, [0.5, 99.5])
+    low, high = np.percentile(chosen, [0.5, 98])
     low = min(float(low), 0.0) if low < 0 else 0.0
-    high = float(high) * 1.1
+    high = float(high) * 1.15
     return (low, high) if high > low else (low, low + 1.0)
 
 
@@ -265,9 +265,10 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 
 
 _STYLE = """
-text{font-family:-apple-system,Segoe UI,Helvetica,Arial,sans-serif;fill:#fff;font-size:16px}
-.name{font-size:20px;font-weight:600;paint-order:stroke;stroke:#000;stroke-width:3px}
-.legend text{fill:#1d2733;font-size:18px}
+text{font-family:-apple-system,Segoe UI,Helvetica,Arial,sans-serif;fill:#fff;font-size:16px;
+paint-order:stroke;stroke:#000;stroke-width:3px}
+.name{font-size:20px;font-weight:600}
+.legend text{fill:#1d2733;font-size:18px;stroke:none}
 @keyframes flicker{0%,20%{opacity:1}80%,100%{opacity:0}}
 .over{animation:flicker 1s ease-in-out infinite alternate paused}
 svg:hover .over{animation-play-state:running}

@@ -87,6 +87,16 @@ def test_carpet_orders_voxels_by_their_tissue_signal():
     assert with_tissue == sorted(with_tissue, reverse=True)
 
 
+def test_bright_first_frames_do_not_wash_out_the_carpet():
+    rng = np.random.default_rng(2)
+    data = 100 + rng.standard_normal((10, 10, 50, 40)).astype(np.float32)
+    data[..., :4] += 50
+    ((_, rows),) = charts._carpet_blocks(data, np.ones((10, 10, 50), int), {"GM": 1}, 4)
+    assert len(rows) <= charts.CARPET_ROWS
+    assert 0.8 < rows[:, 4:].std() < 1.2
+    assert rows[:, :4].min() > charts.CLIP_Z
+
+
 def test_shrink_averages_neighbours():
     assert np.allclose(charts._shrink(np.arange(6.0)[:, None], 3)[:, 0], [0.5, 2.5, 4.5])
     assert len(charts._shrink(np.zeros((4, 2)), 9)) == 4

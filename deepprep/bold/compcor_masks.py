@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from deepprep.image.resample import PointTransform, resample
+from deepprep.image.resample import PointTransform, sample_linear
 from deepprep.image.volume import Grid, Volume
 
 GM_MIN = 0.05
@@ -57,6 +57,7 @@ def acompcor_masks(
     dict of bool Volume, keys 'CSF', 'WM', 'combined'
         A mask with fewer than ten voxels is retried at lower purity; it may still be empty.
     """
+    gm, wm, csf = _cropped(gm, wm, csf)
     grey = gm.data > GM_MIN
     near_grey = (
         ndimage.distance_transform_edt(~grey, sampling=gm.zooms_mm) <= GM_DILATION_MM
@@ -70,26 +71,41 @@ def acompcor_masks(
         "combined": np.where(near_grey, 0, csf.data + white_only).astype(np.float32),
     }
     inside = brain_mask.data > 0
+    where = _points_over_voxels(brain_mask, gm.grid, bold_to_anatomy)
     masks = {}
     for name in MASKS:
-        share = _average_over_voxels(gm.like(maps[name]), brain_mask.grid, bold_to_anatomy)
-        chosen = inside & (share >= PURE)
+        share = sample_linear(maps[name], where).mean(axis=1)
+        chosen = share >= PURE
         for purity in RELAXED:
             if chosen.sum() >= MIN_VOXELS:
                 break
-            chosen = inside & (share >= purity)
-        masks[name] = brain_mask.like(chosen)
+            chosen = share >= purity
+        mask = np.zeros(inside.shape, dtype=bool)
+        mask[inside] = chosen
+        masks[name] = brain_mask.like(mask)
     return masks
 
 
-def _average_over_voxels(
-    image: Volume, target: Grid, transform: PointTransform | None
-) -> np.ndarray:
-    """Mean of ``image`` over each voxel of ``target``."""
-    n = SUBSAMPLES
-    to_fine = np.diag([1 / n, 1 / n, 1 / n, 1.0])
-    to_fine[:3, 3] = (1 / n - 1) / 2
-    fine = Grid(tuple(n * size for size in target.shape), target.affine @ to_fine)  # type: ignore[arg-type]
-    values = resample(image, fine, transform, "linear").data
-    x, y, z = target.shape
-    return values.reshape(x, n, y, n, z, n).mean(axis=(1, 3, 5))
+def _cropped(*tissues: Volume) -> list[Volume]:
+    """The tissues within their common bounding box: a distance map of a whole head is slow."""
+    present = np.any([tissue.data > PURE / 2 for tissue in tissues], axis=0)
+    boxes = ndimage.find_objects(present.astype(np.uint8))
+    if not boxes:
+        return list(tissues)
+    # One empty voxel is kept around, so that sampling falls to zero beyond the box.
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[0])
+    affine = tissues[0].affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
+    return [Volume(tissue.data[box], affine) for tissue in tissues]
+
+
+def _points_over_voxels(mask: Volume, source: Grid, transform: PointTransform | None) -> np.ndarray:
+    """Source voxel coordinates (3, N, 27) of points spread over each of the N mask voxels."""
+    steps = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
+    spread = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    ijk = (np.argwhere(mask.data > 0)[:, np.newaxis] + spread).reshape(-1, 3)
+    points = ijk @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+    if transform is not None:
+        points = np.asarray(transform.map_points(points))
+    vox = points @ source.ras2vox[:3, :3].T + source.ras2vox[:3, 3]
+    return np.ascontiguousarray(vox.T, dtype=np.float32).reshape(3, -1, SUBSAMPLES**3)

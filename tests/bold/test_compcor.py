@@ -127,6 +127,18 @@ def test_masks_keep_away_from_grey_matter():
     assert not any(m.data[:, 0].any() for m in masks.values())
 
 
+def test_empty_surroundings_of_the_anatomy_change_nothing():
+    affine = np.diag([3.0, 3, 3, 1])
+    affine[:3, 3] = 1.0
+    brain = Volume(np.ones((20, 10, 10), bool), affine)
+    tight = _tissues()
+    wide_affine = tight[0].affine.copy()
+    wide_affine[:3, 3] -= [7, 5, 3]
+    wide = [Volume(np.pad(v.data, [(7, 4), (5, 6), (3, 8)]), wide_affine) for v in tight]
+    for name, mask in acompcor_masks(*tight, brain).items():
+        assert np.array_equal(mask.data, acompcor_masks(*wide, brain)[name].data)
+
+
 def test_masks_follow_the_transform():
     gm, wm, csf = _tissues()
     affine = np.diag([3.0, 3, 3, 1])

@@ -81,7 +81,8 @@ def write_subject_report(
     run_uuid : str
         Of the run whose crash files are shown.
     crash_files : sequence of path-like, optional
-        What failed; searched by :func:`find_crash_files` when absent.
+        What failed in this run; searched by :func:`find_crash_files` when absent, which may
+        also find crashes of an earlier run with the same folders.
     """
     out_dir = Path(out_dir)
     label = subject_label.removeprefix("sub-")
@@ -111,9 +112,10 @@ def find_crash_files(out_dir: Path, label: str, run_uuid: str = "") -> list[Path
     own = out_dir / f"sub-{label}" / "log"
     found = sorted((own / run_uuid if run_uuid else own).glob("**/crash*.txt"))
     token = re.compile(rf"sub-{re.escape(label)}(?![A-Za-z0-9])")
-    for path in sorted((out_dir / "logs").glob("**/crash*.txt")):
-        if run_uuid and path.parent.name not in ("logs", f"sub-{label}", run_uuid):
-            continue
+    logs = out_dir / "logs"
+    if run_uuid and (logs / run_uuid).is_dir():
+        logs = logs / run_uuid
+    for path in sorted(logs.glob("**/crash*.txt")):
         # The path below the folder of logs, not above it: the data set may itself be "sub-01".
         if token.search(str(path.relative_to(out_dir))) or token.search(_head(path)):
             found.append(path)

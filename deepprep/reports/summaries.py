@@ -308,8 +308,11 @@ def write_fragment(fragment: str, out_html: str | os.PathLike) -> Path:
 
 
 def _headline(text: str) -> str:
-    """The exception line of a traceback: the last line that is not indented, of the first one."""
+    """What went wrong: the ``Error:`` line of a crash report, or a traceback's exception."""
     lines = text.splitlines()
+    for line in lines[:20]:
+        if line.startswith("Error: "):
+            return line.removeprefix("Error: ")[:300]
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (")]
     if starts:
         for line in lines[starts[-1] + 1 :]:

@@ -125,3 +125,12 @@ def test_errors_show_the_exception_of_each_crash_file(tmp_path):
     assert "cannot be read" in parsed.words
     assert parsed.tags.count("details") == 2
     assert "No errors to report" in s.errors_summary([])
+
+
+def test_error_line_of_our_crash_reports_comes_first(tmp_path):
+    crash = tmp_path / "crash-a.txt"
+    crash.write_text(
+        "Task:  sub-01/x\nError: The image is empty.\n\nTraceback\n---------\n"
+        "Traceback (most recent call last):\n  x\nKeyError: 3\n"
+    )
+    assert "crash-a.txt: The image is empty." in Tags(s.errors_summary([crash], tmp_path)).words

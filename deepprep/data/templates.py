@@ -187,5 +187,3 @@ def _missing_sentence(name: str, res: str | None, cohort: str | None) -> str:
         + f" is not on this machine: get {stem}_T1w.nii.gz and {stem}_desc-brain_mask.nii.gz"
         f" from TemplateFlow and put them in {folder}, or use one that is bundled: {have}."
     )
-
-

@@ -35,6 +35,7 @@ BIDSIGNORE = (
     "*_bold.func.gii",
     "*_mixing.tsv",
     "*_timeseries.tsv",
+    "*_desc-qc_metrics.tsv",
 )
 """What the BIDS validator does not know yet, as fMRIPrep lists it."""
 

@@ -286,7 +286,7 @@ def ResampleBold(
 
 
 @stage(cpus=2, mem_gb=lambda task: 2.0 + 5.0 * _bold_gb(task.bold), title="Confounds")
-@python.define(outputs=["tsv", "json", "info", "carpet", "correlation", "variance", "rois"])
+@python.define(outputs=["tsv", "json", "info", "tsnr", "carpet", "correlation", "variance", "rois"])
 def ComputeConfounds(
     bold: File,
     mask: File,
@@ -302,7 +302,7 @@ def ComputeConfounds(
     fd_spike_mm: float,
     dvars_spike: float,
     label: str,
-) -> tuple[File, File, File, File, File, File, File]:
+) -> tuple[File, File, File, File, File, File, File, File]:
     """Confounds table of the run, its quality measures and its figures.
 
     Parameters
@@ -327,7 +327,7 @@ def ComputeConfounds(
     from deepprep.image.resample import resample
     from deepprep.interfaces.files import keep_json, read_json
     from deepprep.interfaces.nifti import load_volume
-    from deepprep.quality.metrics import bold_metrics
+    from deepprep.quality.metrics import bold_metrics, temporal_snr
     from deepprep.registration.transforms import Affine
     from deepprep.reports.charts import CARPET_LABELS
     from deepprep.reports.figures import (
@@ -335,6 +335,7 @@ def ComputeConfounds(
         plot_compcor_variance,
         plot_confound_correlation,
         plot_rois,
+        plot_tsnr,
     )
 
     series = load_volume(str(bold))
@@ -371,7 +372,9 @@ def ComputeConfounds(
         "columns": list(table.frame.columns),
         "region_voxels": {k: int(v.data.sum()) for k, v in regions.items()},
     }
+    tsnr = temporal_snr(series, n_dummy)
     figures = [
+        plot_tsnr(tsnr, brain_mask, here / "tsnr.svg"),
         plot_carpet(
             series, carpet, table.frame, tr_s, here / "carpet.svg", n_dummy=n_dummy,
             fd_threshold_mm=fd_spike_mm, dvars_threshold=dvars_spike,
@@ -397,4 +400,5 @@ def ComputeConfounds(
         File(figures[1]),
         File(figures[2]),
         File(figures[3]),
+        File(figures[4]),
     )

@@ -131,7 +131,11 @@ def PublishAnatomy(
         },
         problems=warnings,
     )
-    delivery.text(subject_summary(summary), shown("T1w", ".html", "summary"))
+    page = derivative_path(
+        root, {"sub": entities["sub"]}, datatype="figures", suffix="T1w", extension=".html",
+        desc="summary",
+    )  # fmt: skip
+    delivery.text(subject_summary(summary), page)
     steps = [
         methods.conform(conformed["n_averaged"]),
         methods.brain_mask(version("deepbet"), masked["method"] == "input"),

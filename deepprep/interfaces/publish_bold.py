@@ -23,6 +23,7 @@ def PublishRun(
     confounds_json: File,
     confounds_info: File,
     coreg_figure: File,
+    tsnr: File,
     carpet: File,
     correlation: File,
     variance: File,
@@ -98,6 +99,7 @@ def PublishRun(
 
     for file, desc in (
         (coreg_figure, "coreg"),
+        (tsnr, "tsnr"),
         (carpet, "carpetplot"),
         (correlation, "confoundcorr"),
         (variance, "compcorvar"),

@@ -242,7 +242,13 @@ def _mean_field(log_like: torch.Tensor, inside: torch.Tensor, zooms_mm: np.ndarr
 
 
 def _fractions(y: torch.Tensor, posterior: torch.Tensor, model: TissueModel) -> torch.Tensor:
-    """(3, X, Y, Z) fractions of CSF, GM, WM."""
+    """(3, X, Y, Z) fractions of CSF, GM, WM.
+
+    The class of a voxel is decided first (pure or mixed, as in FAST): averaging over classes
+    would leave a few percent of grey matter all over the white matter.
+    """
+    chosen = torch.nn.functional.one_hot(posterior.argmax(dim=0), _N_CLASSES)
+    posterior = chosen.movedim(-1, 0).to(posterior.dtype)
     out = posterior[list(_PURE)].clone()
     table_y = np.linspace(-0.06, 1.06, 1024)
     index = ((y + 0.06) / 1.12 * 1023).round().long().clamp(0, 1023)

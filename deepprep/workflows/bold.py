@@ -155,6 +155,7 @@ def BoldRun(
             confounds_json=table.json,
             confounds_info=table.info,
             coreg_figure=registered.figure,
+            tsnr=table.tsnr,
             carpet=table.carpet,
             correlation=table.correlation,
             variance=table.variance,

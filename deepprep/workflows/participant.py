@@ -21,6 +21,7 @@ from deepprep.bids.problems import Problem
 from deepprep.bids.records import SubjectInputs
 from deepprep.config import Settings
 from deepprep.errors import InputError
+from deepprep.execution.crash import FailedJob
 
 
 def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequence[Problem]) -> int:
@@ -40,6 +41,7 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
         0 when everything ran, 1 when something failed.
     """
     from deepprep.cli import messages
+    from deepprep.execution.processes import warm_up
     from deepprep.execution.progress import progress_display
     from deepprep.execution.provenance import write_provenance
     from deepprep.execution.subject_log import SubjectLogs
@@ -47,6 +49,7 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
     from deepprep.workflows.choices import Choices
     from deepprep.workflows.subject import Subject
 
+    warm_up()
     device, gpus = choose_device(settings.device)
     logs = settings.out_dir / "logs"
     choices = Choices.from_settings(settings, device).to_json()
@@ -81,7 +84,8 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
         k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(settings).items()
     }
     write_provenance(logs / "provenance.json", settings=plain, events_path=events)
-    failed_reports = _write_pages(settings, subjects, device)
+    crashes = [job for outcome in outcomes.values() for job in outcome.failed_jobs]
+    failed_reports = _write_pages(settings, subjects, device, crashes)
     failures = 0
     for name, outcome in outcomes.items():
         for job in outcome.failed_jobs:
@@ -123,7 +127,7 @@ def rerender(settings: Settings, subjects: Sequence[SubjectInputs]) -> int:
     if settings.boilerplate_only:
         _write_methods(settings.out_dir, read_records(settings.out_dir))
         return 0
-    return 1 if _write_pages(settings, subjects, "") else 0
+    return 1 if _write_pages(settings, subjects, "", []) else 0
 
 
 def choose_device(wanted: str) -> tuple[str, tuple[str, ...]]:
@@ -173,7 +177,9 @@ def choose_device(wanted: str) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def _write_pages(settings: Settings, subjects: Sequence[SubjectInputs], device: str) -> list[str]:
+def _write_pages(
+    settings: Settings, subjects: Sequence[SubjectInputs], device: str, crashes: Sequence[FailedJob]
+) -> list[str]:
     """Methods, quality tables and HTML reports; returns what failed, one line each."""
     from deepprep.interfaces.delivery import read_records
     from deepprep.quality.table import write_metrics
@@ -192,7 +198,13 @@ def _write_pages(settings: Settings, subjects: Sequence[SubjectInputs], device: 
                         metrics.setdefault(source, {}).update(values)
             if metrics:
                 write_metrics(settings.out_dir, label, metrics)
-            write_subject_report(settings.out_dir, label, settings.run_uuid)
+            names = {subject.name for subject in mine}
+            write_subject_report(
+                settings.out_dir,
+                label,
+                settings.run_uuid,
+                crash_files=[c.crash_file for c in crashes if c.path.split("/")[0] in names],
+            )
         except Exception as error:
             # A broken page must not hide that the derivatives are there.
             failed.append(f"FAILED report of sub-{label}: {type(error).__name__}: {error}")
@@ -216,6 +228,9 @@ def _write_fragments(settings: Settings, subject: SubjectInputs, device: str) ->
     if not subject.t1w:
         return
     entities = anatomical_entities(subject.t1w, subject.anatomical_session)
+
+    # One of each for a participant, whatever its sessions.
+    entities = {"sub": entities["sub"]}
 
     def path(desc: str, suffix: str) -> Path:
         return derivative_path(

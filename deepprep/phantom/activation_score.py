@@ -12,6 +12,9 @@ from deepprep.image.resample import resample
 from deepprep.image.volume import Volume
 from deepprep.interfaces.nifti import load_volume
 
+FIRST_FRAMES = 4
+"""Frames left out of the signal-to-noise ratio: the phantom's first are not in steady state."""
+
 NOT_COMPUTED = "not computed by this run"
 
 
@@ -56,7 +59,7 @@ def score_activation(
         r = np.corrcoef(percent[k], expected)[0, 1]
         scores[f"activation_{condition}_correlation"] = float(r)
     scores["activation_correlation"] = float(np.mean([float(v) for v in scores.values()]))
-    steady = bold.data[use & (gm > 70)][:, 4:]
+    steady = bold.data[use & (gm > 70)][:, FIRST_FRAMES:]
     if len(steady):
         scores["tsnr_grey_median"] = float(
             np.median(steady.mean(axis=1) / np.maximum(steady.std(axis=1), 1e-6))
@@ -84,9 +87,12 @@ def fit_glm(series: np.ndarray, task: np.ndarray, other: np.ndarray) -> np.ndarr
 
 
 def nuisance(confounds: pd.DataFrame | None, bold: Volume) -> np.ndarray:
-    """Motion, cosines, non-steady-state columns, centred; a trend where there is no table."""
+    """Motion, cosines, non-steady-state columns, centred.
+
+    Where there is no table: a trend, and the first frames one by one.
+    """
     if confounds is None or len(confounds) != bold.n_frames:
-        return np.linspace(-1, 1, bold.n_frames)[:, None]
+        return np.c_[np.linspace(-1, 1, bold.n_frames), np.eye(bold.n_frames, FIRST_FRAMES)]
     motion = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
     prefixes = ("cosine", "non_steady_state_outlier")
     names = [c for c in confounds.columns if c in motion or c.startswith(prefixes)]

@@ -72,7 +72,7 @@ def model_head(t1w: Volume, brain: np.ndarray) -> HeadModel:
     c, g, w = three_means(data[brain])
     gm, wm, csf = (m * brain for m in _fractions(data, c, g, w))
     # Cerebrospinal fluid goes on for a few millimetres outside a tight brain mask.
-    reach = max(1, int(round(2.0 / float(t1w.zooms_mm.min()))))
+    reach = max(1, round(2.0 / float(t1w.zooms_mm.min())))
     rim = ndimage.binary_dilation(brain, iterations=reach) & ~brain & (data < (c + g) / 2)
     head = _head_mask(data, c)
     outside = np.where(data > 1.1 * w, FAT_SIGNAL, MUSCLE_SIGNAL * np.clip(data / g, 0, 1))
@@ -83,8 +83,16 @@ def model_head(t1w: Volume, brain: np.ndarray) -> HeadModel:
     excess = sum(EPI_SIGNAL[k] * FIRST_FRAME_EXCESS[k] * m for k, m in tissue.items())
     excess = np.where(brain, excess, 0.5 * signal)
     air = _sinuses(data, brain, head, c, t1w.zooms_mm)
-    maps = (m.astype(np.float32) for m in (gm, wm, csf, signal * ~air, excess * ~air))
-    return HeadModel(brain, *maps, head, air)
+    return HeadModel(
+        brain=brain,
+        gm=gm.astype(np.float32),
+        wm=wm.astype(np.float32),
+        csf=csf.astype(np.float32),
+        signal=(signal * ~air).astype(np.float32),
+        excess=(excess * ~air).astype(np.float32),
+        head=head,
+        air=air,
+    )
 
 
 def three_means(values: np.ndarray, iterations: int = 50) -> tuple[float, float, float]:
@@ -141,5 +149,5 @@ def _sinuses(
     below = np.zeros_like(brain)
     below[:, :, : lowest + int(0.35 * (highest - lowest))] = True
     dark = (data < 0.35 * csf_level) & head & below & ~ndimage.binary_dilation(brain)
-    width = max(1, int(round(2.0 / float(zooms.min()))))
+    width = max(1, round(2.0 / float(zooms.min())))
     return ndimage.binary_opening(dark, iterations=width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,7 +167,7 @@ def _write_truth(done: Simulated, truth: Path, head_name: str, seed: int) -> Non
             "centre_ras": done.centre.tolist(),
             "task": "blocks",
             "conditions": sorted(done.responses),
-            "options": {k: v for k, v in vars(done.options).items()},
+            "options": dataclasses.asdict(done.options),
             "probseg_scale": 100,
         },
     )

@@ -61,9 +61,11 @@ def shim(field: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """
     axes = [np.linspace(-1, 1, n) for n in field.shape]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
-    terms = [1.0, x, y, z, x * y, x * z, y * z, x * x, y * y, z * z]
+    terms = [np.ones((1, 1, 1)), x, y, z, x * y, x * z, y * z, x * x, y * y, z * z]
     inside = np.flatnonzero(ndimage.binary_erosion(brain).ravel())[::7]
-    basis = np.stack([np.broadcast_to(t, field.shape).reshape(-1)[inside] for t in terms], axis=1)
+    basis = np.stack(
+        [np.broadcast_to(np.asarray(t), field.shape).reshape(-1)[inside] for t in terms], axis=1
+    )
     weights = np.linalg.lstsq(basis, field.reshape(-1)[inside], rcond=None)[0]
     out = field.astype(np.float64)
     for term, weight in zip(terms, weights, strict=True):

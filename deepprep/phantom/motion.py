@@ -68,7 +68,7 @@ def random_trajectory(
     walk -= walk.mean(axis=0)
     walk *= drift_mm / np.abs(walk).max(axis=0).clip(min=1e-9)
     walk *= rng.uniform(0.5, 1.0, size=6)
-    n_frames = int(round(duration_s / tr_s))
+    n_frames = round(duration_s / tr_s)
     frames = np.sort(rng.choice(np.arange(n_frames // 5, n_frames - 5), n_steps, replace=False))
     steps = rng.normal(size=(n_steps, 6))
     steps *= step_mm / np.abs(steps).max(axis=1, keepdims=True)

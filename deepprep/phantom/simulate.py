@@ -12,7 +12,7 @@ from scipy import ndimage
 from deepprep.errors import InputError
 from deepprep.image.brain_mask import extract_brain
 from deepprep.image.conform import to_ras
-from deepprep.image.resample import resample
+from deepprep.image.resample import input_voxels, resample, sample_linear
 from deepprep.image.volume import Grid, Volume
 from deepprep.interfaces.nifti import load_volume
 from deepprep.phantom import timecourse
@@ -201,7 +201,9 @@ def make_phantom(
     return write_dataset(done, out, Path(t1w_file).name if t1w_file else "Colin27", seed)
 
 
-def simulate(head: Volume, options: PhantomOptions, seed: int = 0) -> Simulated:
+def simulate(
+    head: Volume, options: PhantomOptions, seed: int = 0, brain: np.ndarray | None = None
+) -> Simulated:
     """Simulate a BOLD run and a field map of a head.
 
     Parameters
@@ -210,10 +212,13 @@ def simulate(head: Volume, options: PhantomOptions, seed: int = 0) -> Simulated:
         T1w with skull.
     options : PhantomOptions
     seed : int
+    brain : (X, Y, Z) bool array, optional
+        Brain mask in RAS voxel order; extracted when absent.
     """
     rng = np.random.default_rng(seed)
     ras = to_ras(head)
-    brain = extract_brain(ras).mask
+    if brain is None:
+        brain = extract_brain(ras).mask
     model = model_head(ras, brain)
     # T1w world and BOLD world: the head lies obliquely, and moves between the two.
     middle = ras.affine[:3, :3] @ _centre_of(brain) + ras.affine[:3, 3]
@@ -295,7 +300,8 @@ def _slab(options: PhantomOptions, centre: np.ndarray) -> Grid:
 
 def _two_mm_grid(grid: Grid) -> Grid:
     scale = 2.0 / grid.zooms_mm
-    return Grid(np.ceil(np.array(grid.shape) / scale), grid.affine @ np.diag([*scale, 1.0]))
+    shape = np.ceil(np.array(grid.shape) / scale).astype(int)
+    return Grid(tuple(shape.tolist()), grid.affine @ np.diag([*scale, 1.0]))
 
 
 def _trajectory(
@@ -363,12 +369,13 @@ def _fine_source(
     # A voxel is a box; a Gaussian with the box's variance, minus that of the fine voxel.
     blur = np.sqrt(np.maximum(bold_grid.zooms_mm**2 - FINE_MM**2, 0) / 12.0) / FINE_MM
 
+    coords = input_voxels(Grid(model.brain.shape, to_world), grid, None)
+
     def fine(data: np.ndarray) -> np.ndarray:
-        return resample(Volume(data, to_world), grid, None, "linear").data
+        return sample_linear(data, coords)
 
     hz = fine(field)
     lost = _dropout(hz, bold_grid, options) if options.dropout else 1.0
-    # Scaled so that the middle of an area reaches 1 after partial volume is taken as it comes.
     signals = [model.signal, model.excess, model.signal * model.csf]
     signals += [model.signal * activations[c] for c in CONDITIONS]
     maps = [ndimage.gaussian_filter(fine(s) * lost, blur) for s in signals]
@@ -433,10 +440,7 @@ def _field_map(
     points = Volume(source.field_hz, source.grid.affine)
     hz = resample(points, grid, None, "linear").data
     signal = signal * _receive_profile(grid.shape)
-    magnitudes = []
-    for echo, weight in zip(ECHO_TIMES_S, (1.0, 0.93), strict=True):
-        del echo
-        magnitudes.append(Volume(_noisy(rng, weight * signal, 60.0), grid.affine))
+    magnitudes = [Volume(_noisy(rng, weight * signal, 60.0), grid.affine) for weight in (1, 0.93)]
     delta = ECHO_TIMES_S[1] - ECHO_TIMES_S[0]
     complex_noise = rng.normal(scale=1 / 60.0, size=(2, *hz.shape))
     wave = signal * np.exp(2j * np.pi * hz * delta) + complex_noise[0] + 1j * complex_noise[1]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from deepprep.bold.compiled import compiled
+from deepprep.image.compiled import compiled
 
 PAD = ((1, 2), (1, 2), (1, 2))
 """Voxels added before and after each axis of the coefficients."""

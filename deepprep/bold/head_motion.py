@@ -18,8 +18,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from deepprep.bold.bspline import spline_coefficients, spline_value
-from deepprep.bold.compiled import compiled, threads
 from deepprep.bold.motion_parameters import motion_parameters
+from deepprep.image.compiled import compiled, threads
 from deepprep.image.volume import Volume
 
 BATCH_BYTES = 400_000_000

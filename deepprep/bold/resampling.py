@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from deepprep.bold.bspline import BORDER_VOX, spline_coefficients, spline_value
-from deepprep.bold.compiled import compiled, threads
+from deepprep.image.compiled import compiled, threads
 from deepprep.image.resample import CHUNK_POINTS, PointTransform
 from deepprep.image.volume import Grid, Volume
 

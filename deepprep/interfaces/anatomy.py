@@ -199,6 +199,7 @@ def Normalise(
     """
     import numpy as np
 
+    from deepprep.image.working_copy import working_copy, working_grid
     from deepprep.interfaces.files import keep_json
     from deepprep.interfaces.nifti import load_volume
     from deepprep.registration.affine import register_affine
@@ -212,10 +213,13 @@ def Normalise(
         fixed_mask = fixed.like((fixed.data > 0).astype(np.float32))
     fixed = fixed.like(np.where(fixed_mask.data > 0.5, fixed.data, 0).astype(np.float32))
     moving_mask = load_volume(str(mask))
+    grid = working_grid(moving_mask.grid, moving_mask.data > 0.5)
+    inside = moving_mask.data > 0.5
+    moving_mask = working_copy(moving_mask, grid)
     moving = load_volume(str(t1w))
-    moving = moving.like(np.where(moving_mask.data > 0.5, moving.data, 0).astype(np.float32))
+    moving = working_copy(moving.like(np.where(inside, moving.data, 0)), grid)
     channels = [
-        ChannelPair(load_volume(files[name]), load_volume(str(own)))
+        ChannelPair(load_volume(files[name]), working_copy(load_volume(str(own)), grid))
         for name, own in (("gm", gm), ("wm", wm))
         if name in files
     ]

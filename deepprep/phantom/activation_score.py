@@ -12,6 +12,9 @@ from deepprep.image.resample import resample
 from deepprep.image.volume import Volume
 from deepprep.interfaces.nifti import load_volume
 
+SMOOTH_FWHM_MM = 6.0
+"""Smoothing of the estimated and of the true map before they are compared, as usual in a GLM."""
+
 FIRST_FRAMES = 4
 """Frames left out of the signal-to-noise ratio: the phantom's first are not in steady state."""
 
@@ -52,11 +55,14 @@ def score_activation(
     percent = fit_glm(bold.data[use], design[conditions].to_numpy(), nuisance(confounds, bold))
     for k, condition in enumerate(conditions):
         right = load_volume(truth / f"desc-{condition}_activation.nii.gz")
-        # The true map is finer than the BOLD voxels: blur it as they do.
-        blur = bold.zooms_mm / right.zooms_mm.mean() / np.sqrt(12.0)
-        right = right.like(ndimage.gaussian_filter(right.data, float(blur.mean())))
-        expected = resample(right, bold.grid, None, "linear").data[use]
-        r = np.corrcoef(percent[k], expected)[0, 1]
+        # The true map is finer than the BOLD voxels: blur it as they do before sampling it.
+        own = bold.zooms_mm.mean() / right.zooms_mm.mean() / np.sqrt(12.0)
+        right = right.like(ndimage.gaussian_filter(right.data, float(own)))
+        expected = resample(right, bold.grid, None, "linear").data
+        found = np.zeros(use.shape, dtype=np.float32)
+        found[use] = percent[k]
+        smooth = [_smooth_inside(m, use, SMOOTH_FWHM_MM / bold.zooms_mm) for m in (found, expected)]
+        r = np.corrcoef(smooth[0][use], smooth[1][use])[0, 1]
         scores[f"activation_{condition}_correlation"] = float(r)
     scores["activation_correlation"] = float(np.mean([float(v) for v in scores.values()]))
     steady = bold.data[use & (gm > 70)][:, FIRST_FRAMES:]
@@ -65,6 +71,13 @@ def score_activation(
             np.median(steady.mean(axis=1) / np.maximum(steady.std(axis=1), 1e-6))
         )
     return scores
+
+
+def _smooth_inside(data: np.ndarray, mask: np.ndarray, fwhm_vox: np.ndarray) -> np.ndarray:
+    """Gaussian smoothing that takes nothing from outside the mask."""
+    sigma = fwhm_vox / np.sqrt(8 * np.log(2))
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    return ndimage.gaussian_filter(data * mask, sigma) / np.maximum(weight, 1e-3)
 
 
 def fit_glm(series: np.ndarray, task: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -29,6 +29,9 @@ DEMO_HEAD = Path(__file__).parents[1] / "data" / "demo" / "colin27_T1w.nii.gz"
 CONDITIONS = ("visual", "motor")
 """Task conditions; each activates its own part of the cortex."""
 
+AREA_RADIUS_MM = 30.0
+"""Radius at which activation has fallen to a third."""
+
 FINE_MM = 1.5
 """Voxel edge of the lattice the scanner samples from."""
 
@@ -90,7 +93,7 @@ class PhantomOptions:
     peak_field_hz: float = 90.0
     motion_mm: float = 0.8
     step_mm: float = 0.7
-    activation_percent: float = 3.0
+    activation_percent: float = 4.0
     drift_percent: float = 1.0
     pulsation_percent: float = 3.0
     tsnr: float = 90.0
@@ -336,7 +339,7 @@ def _activation_maps(model: HeadModel, t1w: Volume) -> dict[str, np.ndarray]:
         for place in places:
             at = low + np.array(place) * (high - low)
             squared = sum(((index[a] - at[a]) * zooms[a]) ** 2 for a in range(3))
-            ball = np.maximum(ball, np.exp(-((squared / 18.0**2) ** 2)))
+            ball = np.maximum(ball, np.exp(-((squared / AREA_RADIUS_MM**2) ** 2)))
         maps[condition] = (ball * model.gm).astype(np.float32)
     return maps
 

@@ -16,6 +16,7 @@ import torch
 
 from deepprep.image.resample import PointTransform
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.folding import smallest_corner_determinant
 
 CHUNK_POINTS = 4_000_000
 """Points interpolated at a time, to bound memory."""
@@ -181,7 +182,7 @@ def jacobian_determinant(displacement: Displacement) -> Volume:
         changes, above 1 where the fixed space is smaller than the moving one, 0 or less where
         the map folds.
     """
-    return Volume(_determinant(displacement, "central"), displacement.affine)
+    return Volume(_determinant(displacement), displacement.affine)
 
 
 def smallest_jacobian(displacement: Displacement) -> float:
@@ -191,33 +192,21 @@ def smallest_jacobian(displacement: Displacement) -> float:
     differences that meet there, so this is stricter than ``jacobian_determinant`` and sees
     folds between two voxel centres.
     """
-    return float(_determinant(displacement, "corners").min())
+    if min(displacement.field.shape[:3]) < 2:
+        raise ValueError(
+            f"a Jacobian needs two voxels along each axis, not {displacement.field.shape[:3]}"
+        )
+    to_vox = np.ascontiguousarray(displacement.grid.ras2vox[:3, :3])
+    return float(smallest_corner_determinant(displacement.field, to_vox).min())
 
 
-def _determinant(displacement: Displacement, kind: str) -> np.ndarray:
+def _determinant(displacement: Displacement) -> np.ndarray:
     field = torch.from_numpy(displacement.field)
     to_vox = torch.from_numpy(displacement.grid.ras2vox[:3, :3].copy()).to(field.dtype)
     if min(field.shape[:3]) < 2:
         raise ValueError(f"a Jacobian needs two voxels along each axis, not {field.shape[:3]}")
-    if kind == "central":
-        slopes = [torch.gradient(field, dim=axis)[0] for axis in range(3)]
-        return _det_of(slopes, to_vox).numpy()
-    worst = None
-    forward = [torch.diff(field, dim=axis) for axis in range(3)]
-    for corner in range(8):
-        ends = [(corner >> axis) & 1 for axis in range(3)]
-        slopes = []
-        for axis in range(3):
-            slope = forward[axis]
-            for other in range(3):
-                if other != axis:
-                    n = field.shape[other] - 1
-                    slope = slope.narrow(other, ends[other], n)
-            slopes.append(slope)
-        det = _det_of(slopes, to_vox)
-        worst = det if worst is None else torch.minimum(worst, det)
-    assert worst is not None
-    return worst.numpy()
+    slopes = [torch.gradient(field, dim=axis)[0] for axis in range(3)]
+    return _det_of(slopes, to_vox).numpy()
 
 
 def _det_of(slopes: list[torch.Tensor], to_vox: torch.Tensor) -> torch.Tensor:

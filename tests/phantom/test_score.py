@@ -123,12 +123,12 @@ def test_activation_comes_out_of_an_ideal_preprocessing(simulated, phantom_dir, 
         bold, tmp_path / "sub-01/func" / f"{STEM}_space-T1w_desc-preproc_bold.nii.gz", tr_s=2.0
     )
     scores = score_phantom(phantom_dir, tmp_path, show=False)
-    assert scores["activation_correlation"] > 0.5
+    assert scores["activation_correlation"] > 0.35
     assert scores["tsnr_grey_median"] > 20
     flipped = bold.like(bold.data[::-1])
     save_volume(flipped, tmp_path / "sub-01/func" / f"{STEM}_space-T1w_desc-preproc_bold.nii.gz")
     worse = score_phantom(phantom_dir, tmp_path, show=False)
-    assert worse["activation_visual_correlation"] < scores["activation_visual_correlation"]
+    assert worse["activation_correlation"] < scores["activation_correlation"] - 0.1
 
 
 def test_confounds_follow_the_true_motion(simulated, phantom_dir, tmp_path):

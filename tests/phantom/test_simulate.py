@@ -154,7 +154,7 @@ def test_field_map_phase_agrees_with_the_true_field(simulated):
 
 def test_active_voxels_follow_the_task(simulated, phantom_dir):
     truth = load_volume(phantom_dir / "sourcedata/truth/desc-visual_activation.nii.gz")
-    assert 1.0 < truth.data.max() <= 3.0
+    assert 1.0 < truth.data.max() <= 4.0
     at = np.unravel_index(truth.data.argmax(), truth.shape)
     ras = simulated.t1w_to_bold @ truth.affine @ [*at, 1.0]
     i, j, k = np.rint(simulated.bold.grid.ras2vox @ ras)[:3].astype(int)

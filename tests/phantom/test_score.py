@@ -125,7 +125,7 @@ def test_activation_comes_out_of_an_ideal_preprocessing(simulated, phantom_dir, 
     scores = score_phantom(phantom_dir, tmp_path, show=False)
     assert scores["activation_correlation"] > 0.35
     assert scores["tsnr_grey_median"] > 20
-    flipped = bold.like(bold.data[::-1])
+    flipped = bold.like(bold.data[:, ::-1])
     save_volume(flipped, tmp_path / "sub-01/func" / f"{STEM}_space-T1w_desc-preproc_bold.nii.gz")
     worse = score_phantom(phantom_dir, tmp_path, show=False)
     assert worse["activation_correlation"] < scores["activation_correlation"] - 0.1

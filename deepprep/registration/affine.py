@@ -39,7 +39,7 @@ def register_affine(
     dof : {6, 7, 9, 12}
         Rigid; with one scale; with three scales; with shears too.
     device : str
-        Torch device of the similarity.
+        Unused: compiled CPU code takes a second or two. Kept so that all engines are called alike.
 
     Returns
     -------
@@ -53,5 +53,5 @@ def register_affine(
     """
     return fit_linear(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, init=init, metric=metric,
-        dof=dof, spacings_mm=SPACINGS_MM, device=device,
+        dof=dof, spacings_mm=SPACINGS_MM,
     ).affine  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from scipy.linalg import expm, logm
 
 from deepprep.errors import InputError
-from deepprep.image.resample import resample
+from deepprep.image.resample import Interpolation, resample
 from deepprep.image.volume import Volume
 from deepprep.registration.linear import fit_linear
 from deepprep.registration.pyramid import centroid_ras, clean
@@ -37,7 +38,7 @@ def robust_average(
     volumes : sequence of Volume
         (X, Y, Z) scans of the same contrast.
     device : str
-        Torch device.
+        Unused: compiled CPU code takes some seconds. Kept so that all engines are called alike.
 
     Returns
     -------
@@ -62,11 +63,11 @@ def robust_average(
     centre = centroid_ras(scans[0])
     maps = [Affine.identity()]
     for scan in scans[1:]:
-        maps.append(_register(scans[0], scan, "centre", (4.0, 2.0), device))
+        maps.append(_register(scans[0], scan, "centre", (4.0, 2.0)))
     maps = _recentre(maps, centre)
     for _ in range(ROUNDS):
         template = _combine(scans, maps, scans[0])
-        finer = [_register(template, s, m, (2.0, 1.0), device) for s, m in zip(scans, maps)]
+        finer = [_register(template, s, m, (2.0, 1.0)) for s, m in zip(scans, maps)]
         finer = _recentre(finer, centre)
         moved = max(_distance(a, b, centre) for a, b in zip(finer, maps))
         maps = finer
@@ -76,12 +77,15 @@ def robust_average(
 
 
 def _register(
-    fixed: Volume, moving: Volume, init: object, spacings: tuple[float, ...], device: str
+    fixed: Volume,
+    moving: Volume,
+    init: Literal["centre"] | Affine,
+    spacings: tuple[float, ...],
 ) -> Affine:
     return fit_linear(
         fixed, moving, fixed_mask=None, moving_mask=None, init=init, metric="ncc", dof=6,
-        spacings_mm=spacings, device=device,
-    ).affine  # type: ignore[arg-type]  # fmt: skip
+        spacings_mm=spacings,
+    ).affine  # fmt: skip
 
 
 def _recentre(maps: list[Affine], centre: np.ndarray) -> list[Affine]:
@@ -99,9 +103,9 @@ def _recentre(maps: list[Affine], centre: np.ndarray) -> list[Affine]:
 
 
 def _combine(
-    scans: list[Volume], maps: list[Affine], like: Volume, interpolation: str = "linear"
+    scans: list[Volume], maps: list[Affine], like: Volume, interpolation: Interpolation = "linear"
 ) -> Volume:
-    pulled = [resample(s, like.grid, m, interpolation) for s, m in zip(scans, maps)]  # type: ignore[arg-type]
+    pulled = [resample(s, like.grid, m, interpolation) for s, m in zip(scans, maps)]
     return like.like(np.median([p.data for p in pulled], axis=0).astype(np.float32))
 
 

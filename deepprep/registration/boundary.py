@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy import ndimage, optimize
 from skimage import measure
 
 from deepprep.errors import InputError
 from deepprep.image.volume import Volume
-from deepprep.registration.linear import generators
+from deepprep.registration.linear import Motion
 from deepprep.registration.pyramid import clean, on_lattice
+from deepprep.registration.similarity import pose_gradient, sample_points
 from deepprep.registration.transforms import Affine
 
 DEPTH_MM = 2.0
@@ -81,7 +81,7 @@ def register_boundary(
     bold_mask : Volume, optional
         Brain mask on any BOLD lattice; edge points outside it (at ``init``) are left out.
     device : str
-        Torch device of the cost.
+        Unused: compiled CPU code takes a second. Kept so that all engines are called alike.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def register_boundary(
         pick = np.sort(np.random.default_rng(0).permutation(len(points))[:MAX_POINTS])
         points, normals = points[pick], normals[pick]
     centre = points.mean(axis=0)
-    coarse, fine = (_Edge(bold, points, normals, s, device) for s in SMOOTH_SIGMA_MM)
+    coarse, fine = (_Edge(bold, points, normals, s) for s in SMOOTH_SIGMA_MM)
     pose = coarse.optimise(_best_start(coarse, init, centre), centre)
     pose = fine.optimise(pose, centre)
     return BoundaryResult(pose, fine.cost_at(init), fine.cost_at(pose), len(points))
@@ -157,7 +157,7 @@ def _best_start(edge: _Edge, init: Affine, centre: np.ndarray) -> Affine:
     for _ in range(2):
         start = best
         for offset in offsets[1:]:
-            pose = edge.moved(start, centre, offset)
+            pose = Affine(Motion(start, centre, 6).matrix(offset))
             cost = edge.cost_at(pose)
             if cost < lowest - 1e-6:
                 best, lowest = pose, cost
@@ -168,67 +168,42 @@ class _Edge:
     """The cost of a pose."""
 
     def __init__(
-        self,
-        bold: Volume,
-        points: np.ndarray,
-        normals: np.ndarray,
-        sigma_mm: float,
-        device: str,
+        self, bold: Volume, points: np.ndarray, normals: np.ndarray, sigma_mm: float
     ) -> None:
         data = bold.data
         if sigma_mm > 0:
             data = ndimage.gaussian_filter(data, sigma_mm / bold.zooms_mm)
-        self.image = torch.as_tensor(data, device=device)[None, None]
-        self.size = torch.tensor(bold.shape, dtype=torch.float32, device=device)
-        self.to_vox = torch.as_tensor(bold.grid.ras2vox, dtype=torch.float32, device=device)
+        self.image = np.ascontiguousarray(data, dtype=np.float32)
+        self.ras2vox = bold.grid.ras2vox
         depth = max(DEPTH_MM, 0.5 * float(bold.zooms_mm.max()))
-        both = np.concatenate([points - depth * normals, points + depth * normals])
-        self.points = torch.as_tensor(both, dtype=torch.float32, device=device)
-
-    def moved(self, start: Affine, centre: np.ndarray, theta: np.ndarray) -> Affine:
-        """``start`` after a small motion about ``centre`` (T1w space)."""
-        return Affine(_pose(start, centre)(torch.from_numpy(theta)).numpy())
+        self.points = np.concatenate([points - depth * normals, points + depth * normals])
+        self.floor = 1e-3 * float(np.abs(data).max())
 
     def cost_at(self, pose: Affine) -> float:
         """Mean cost over the edge."""
-        with torch.no_grad():
-            return float(self._cost(torch.from_numpy(pose.matrix.copy())))
+        return self._cost(pose.matrix)[0]
 
     def optimise(self, start: Affine, centre: np.ndarray) -> Affine:
         """Descend by BFGS over rotation and translation."""
-        matrix = _pose(start, centre)
+        pose = Motion(start, centre, 6)
 
         def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
-            theta = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-            value = self._cost(matrix(theta))
-            value.backward()
-            assert theta.grad is not None
-            return float(value.detach()) * 10, theta.grad.numpy() * 10.0
+            value, by_matrix = self._cost(pose.matrix(x))
+            return 10.0 * value, 10.0 * pose.gradient(x, by_matrix)
 
         found = optimize.minimize(
             cost, np.zeros(6), jac=True, method="BFGS", options={"maxiter": 50, "gtol": 1e-3}
         )
-        return Affine(matrix(torch.from_numpy(np.asarray(found.x))).numpy())
+        return Affine(pose.matrix(found.x))
 
-    def _cost(self, matrix: torch.Tensor) -> torch.Tensor:
-        to_vox = self.to_vox @ matrix.to(self.to_vox)
-        vox = self.points @ to_vox[:3, :3].T + to_vox[:3, 3]
-        grid = (vox * (2.0 / (self.size - 1).clamp(min=1)) - 1).flip(1).reshape(1, -1, 1, 1, 3)
-        value = torch.nn.functional.grid_sample(
-            self.image, grid, mode="bilinear", padding_mode="border", align_corners=True
-        ).reshape(2, -1)
-        white, grey = value[0], value[1]
-        contrast = 100.0 * (grey - white) / (0.5 * (grey + white)).clamp(min=1e-3)
-        return (1.0 - torch.tanh(SLOPE * contrast)).mean()
-
-
-def _pose(start: Affine, centre: np.ndarray):  # noqa: ANN202
-    there, back = np.eye(4), np.eye(4)
-    there[:3, 3], back[:3, 3] = -centre, centre
-    basis = generators(6)
-    left, right = torch.from_numpy(start.matrix @ back), torch.from_numpy(there)
-
-    def matrix(theta: torch.Tensor) -> torch.Tensor:
-        return left @ torch.linalg.matrix_exp(torch.einsum("d,dij->ij", theta, basis)) @ right
-
-    return matrix
+    def _cost(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope, _, _ = sample_points(self.image, self.ras2vox @ matrix, self.points)
+        white, grey = np.split(value, 2)
+        # contrast in per cent of the mean: 200 (g - w) / (g + w)
+        total = np.maximum(grey + white, self.floor)
+        edge = np.tanh(SLOPE * 200.0 * (grey - white) / total)
+        steep = -SLOPE * 200.0 * (1.0 - edge**2) / len(edge)
+        by_white, by_grey = steep * (-2.0 * grey / total**2), steep * (2.0 * white / total**2)
+        by_value = np.concatenate([by_white, by_grey])
+        gradient = pose_gradient(self.points, self.ras2vox, slope, by_value)
+        return float((1.0 - edge).mean()), gradient

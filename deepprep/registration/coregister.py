@@ -80,19 +80,19 @@ def coregister_bold(
         ``'centre'`` searches from the centres of mass; an ``Affine`` (T1w points to boldref
         points) is refined.
     device : str
-        Torch device.
+        Unused: compiled CPU code takes a few seconds. Kept so that all engines are called alike.
     """
     # The BOLD image may cover a part of the head, so it is the one whose voxels are counted
     start = init.inverse() if isinstance(init, Affine) else init
     nmi = fit_linear(
         boldref, t1w_brain, fixed_mask=boldref_mask, moving_mask=None, init=start, metric="nmi",
-        dof=6, spacings_mm=SPACINGS_MM, device=device,
+        dof=6, spacings_mm=SPACINGS_MM,
     ).affine.inverse()  # fmt: skip
     nan = float("nan")
     if white_matter is None:
         return Coregistration(nmi, "nmi", "There is no white-matter map.", nan, nan)
     try:
-        edge = register_boundary(boldref, white_matter, nmi, bold_mask=boldref_mask, device=device)
+        edge = register_boundary(boldref, white_matter, nmi, bold_mask=boldref_mask)
     except InputError as error:
         return Coregistration(nmi, "nmi", str(error), nan, nan)
     shift_mm, turn_deg = _difference(edge.t1w_to_bold, nmi, t1w_brain.grid.centre_ras)

@@ -286,7 +286,7 @@ def _lattice(fixed: Grid, brain: np.ndarray, spacing_mm: float) -> Grid:
     affine = fixed.affine.copy()
     affine[:3, 3] += fixed.affine[:3, :3] @ (low / zooms)
     affine[:3, :3] = fixed.affine[:3, :3] / zooms * spacing_mm
-    return Grid(tuple(int(n) for n in shape), affine)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
 def _on(volume: Volume, grid: Grid, init: Affine | None, stretch: bool = True) -> np.ndarray:

@@ -36,7 +36,7 @@ def register_rigid(
     metric : {'nmi', 'ncc'}
         Normalised mutual information, or correlation for the same contrast.
     device : str
-        Torch device of the similarity.
+        Unused: compiled CPU code takes a second or two. Kept so that all engines are called alike.
 
     Returns
     -------
@@ -50,5 +50,5 @@ def register_rigid(
     """
     return fit_linear(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, init=init, metric=metric,
-        dof=6, spacings_mm=SPACINGS_MM, device=device,
+        dof=6, spacings_mm=SPACINGS_MM,
     ).affine  # fmt: skip

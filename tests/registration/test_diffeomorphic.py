@@ -1,0 +1,162 @@
+"""Smooth invertible registration: known warps, no folds, inverse, order of composition."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from deepprep.image.resample import resample
+from deepprep.image.volume import Volume
+from deepprep.registration.diffeomorphic import ChannelPair, Level, register_diffeomorphic
+from deepprep.registration.transforms import (
+    Affine,
+    Chain,
+    Displacement,
+    jacobian_determinant,
+    smallest_jacobian,
+)
+from deepprep.registration.velocity import Smoother, compose, exponential, identity, invert
+from tests.registration.heads import T1W, brain_points, error_mm, grid, motion, paint, tissue
+
+LEVELS = (Level(6.0, 40, 1.2, 0.8), Level(3.0, 25, 1.2, 0.8))
+
+
+def smooth_warp(size_mm=5.0, seed=4) -> Displacement:
+    """A random warp with structure of about 40 mm, at most ``size_mm``."""
+    where = grid(3.0)
+    rng = np.random.default_rng(seed)
+    field = np.stack(
+        [ndimage.gaussian_filter(rng.normal(size=where.shape), 6.0) for _ in range(3)], axis=-1
+    )
+    inside = np.linalg.norm(where.points_ras() / 70.0, axis=-1) < 1
+    field *= ndimage.gaussian_filter(inside.astype(float), 3.0)[..., None]
+    return Displacement(size_mm * field / np.abs(field).max(), where.affine)
+
+
+@pytest.fixture(scope="module")
+def warped():
+    """Fixed, moving, affine part, whole true map (fixed points to moving points), result."""
+    init = motion((0, 0, 6), (4, -5, 3), scales=(1.05, 1.0, 0.95))
+    truth = Chain([smooth_warp(), init])
+    moving_grid = grid(2.5, (1, 1.1, 1), (-1, 1, 1))
+    moving = paint(tissue(moving_grid, init.inverse()), T1W)
+    fixed = resample(moving, grid(2.5), truth, "linear")
+    return fixed, moving, init, truth, register_diffeomorphic(fixed, moving, init, levels=LEVELS)
+
+
+def test_known_warp_is_recovered(warped):
+    fixed, moving, init, truth, result = warped
+    before, after = error_mm(init, truth), error_mm(result.fixed_to_moving(), truth)
+    assert before.mean() > 1.5
+    assert after.mean() < 0.5 * before.mean()
+    aligned = resample(moving, fixed.grid, result.fixed_to_moving(), "linear")
+    inside = fixed.data > 10
+    assert np.corrcoef(aligned.data[inside], fixed.data[inside])[0, 1] > 0.97
+
+
+def test_nothing_folds(warped):
+    result = warped[-1]
+    assert smallest_jacobian(result.forward) > 0
+    assert smallest_jacobian(result.inverse) > 0
+    assert jacobian_determinant(result.forward).data.min() > 0
+    assert result.log["smallest_jacobian"] > 0
+
+
+def test_inverse_undoes_the_whole_map(warped):
+    result = warped[-1]
+    points = brain_points(2000)
+    there = result.fixed_to_moving().map_points(points)
+    error = np.linalg.norm(result.moving_to_fixed().map_points(there) - points, axis=1)
+    assert error.mean() < 0.1
+    assert error.max() < 0.5
+
+
+def test_order_of_composition_is_as_documented(warped):
+    result = warped[-1]
+    points = brain_points(50)
+    np.testing.assert_allclose(
+        result.fixed_to_moving().map_points(points),
+        result.init.map_points(result.forward.map_points(points)),
+    )
+    np.testing.assert_allclose(
+        result.moving_to_fixed().map_points(points),
+        result.inverse.map_points(result.init.inverse().map_points(points)),
+    )
+
+
+def test_field_covers_the_fixed_image_and_fades_to_nothing(warped):
+    fixed, *_, result = warped
+    corners = fixed.grid.points_ras()[:: fixed.shape[0] - 1, :: fixed.shape[1] - 1]
+    voxels = corners.reshape(-1, 3) @ result.forward.grid.ras2vox[:3, :3].T
+    voxels += result.forward.grid.ras2vox[:3, 3]
+    assert voxels.min() > -0.5
+    assert (voxels < np.array(result.forward.grid.shape) - 0.5).all()
+    assert np.abs(result.forward.field[0]).max() == 0
+    assert np.abs(result.forward.field[..., -1, :]).max() == 0
+
+
+def test_equal_images_stay_where_they_are():
+    head = paint(tissue(grid()), T1W)
+    result = register_diffeomorphic(head, head, Affine.identity(), levels=LEVELS[:1])
+    assert np.abs(result.forward.field).max() < 0.05
+
+
+def test_runs_are_equal():
+    fixed, moving = paint(tissue(grid()), T1W), paint(tissue(grid(), seed=3), T1W)
+    fields = [
+        register_diffeomorphic(fixed, moving, Affine.identity(), levels=LEVELS[:1]).forward.field
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*fields)
+
+
+def test_tissue_maps_pull_where_the_image_shows_nothing():
+    flat = paint(tissue(grid()), (50.0, 50.0, 50.0))
+    shift = motion(mm=(4, 0, 0))
+    ball = Volume(
+        (np.linalg.norm(grid().points_ras(), axis=-1) < 20).astype(np.float32), grid().affine
+    )
+    moved = resample(ball, grid(), shift.inverse(), "linear")
+    result = register_diffeomorphic(
+        flat, flat, Affine.identity(), channels=[ChannelPair(ball, moved)], levels=LEVELS
+    )
+    edge = np.array([[20.0, 0, 0], [-20.0, 0, 0]])
+    pulled = result.fixed_to_moving().map_points(edge) - edge
+    np.testing.assert_allclose(pulled[:, 0], 4.0, atol=1.2)
+
+
+def test_exponential_of_a_constant_is_a_shift():
+    shape = (12, 13, 14)
+    velocity = torch.ones(3, *shape) * torch.tensor([1.5, -0.5, 0.25]).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(exponential(velocity, identity(shape)), velocity, atol=1e-5)
+
+
+def test_exponential_of_a_linear_field_is_the_matrix_exponential():
+    shape = (21, 21, 21)
+    ident = identity(shape)
+    slope = torch.tensor([[0.1, -0.2, 0.0], [0.2, 0.05, 0.0], [0.0, 0.0, -0.1]])
+    centred = ident - 10.0
+    velocity = torch.einsum("ij,jxyz->ixyz", slope, centred)
+    flow = exponential(velocity, ident, max_step_vox=0.01)
+    expected = torch.einsum("ij,jxyz->ixyz", torch.matrix_exp(slope), centred) - centred
+    inner = np.s_[:, 7:14, 7:14, 7:14]
+    np.testing.assert_allclose(flow[inner], expected[inner], atol=0.02)
+
+
+def test_inverse_of_a_field_is_refined():
+    shape = (20, 20, 20)
+    ident = identity(shape)
+    field = Smoother(shape, 3.0)(torch.randn(3, *shape, generator=torch.manual_seed(0))) * 15
+    inner = np.s_[:, 4:-4, 4:-4, 4:-4]
+    before = compose(-field, field, ident)[inner].abs().max()
+    after = compose(invert(field, -field, ident, 20), field, ident)[inner].abs().max()
+    assert field.abs().max() > 1
+    assert after < 0.05 * before
+
+
+def test_smoother_keeps_constants_and_total():
+    values = torch.zeros(1, 15, 15, 15)
+    values[0, 7, 7, 7] = 1
+    np.testing.assert_allclose(Smoother((15, 15, 15), 1.0)(values).sum(), 1, atol=1e-4)
+    ones = torch.ones(2, 5, 6, 7)
+    np.testing.assert_allclose(Smoother((5, 6, 7), box_radius=2)(ones), ones, atol=1e-6)

@@ -23,8 +23,12 @@ from deepprep.registration.transforms import Affine
 DEPTH_MM = 2.0
 """How far inside and outside the edge the signal is read."""
 
-SLOPE = 0.5
-"""Steepness of the cost in per cent of contrast (Greve & Fischl: 0.5)."""
+MAX_SLOPE = 0.5
+"""Steepest cost per per cent of contrast, the fixed value of Greve & Fischl (2009).
+
+Where the contrast is high that value saturates at every pose that has grey outside white, and
+the optimum is flat; so the slope is one over the median contrast at the start, if lower.
+"""
 
 MAX_POINTS = 40_000
 """Edge points that are used, spread evenly over the surface."""
@@ -35,8 +39,8 @@ MIN_POINTS = 200
 STARTS_MM = (0.0, 3.0)
 """Starting offsets, applied along and about each axis, of the coarse search."""
 
-SMOOTH_SIGMA_MM = (3.0, 0.0)
-"""Smoothing of the BOLD image in the coarse and in the final pass."""
+COARSE_SIGMA_MM = 3.0
+"""Smoothing of the BOLD image in the first pass, which catches from further away."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,9 @@ def register_boundary(
         pick = np.sort(np.random.default_rng(0).permutation(len(points))[:MAX_POINTS])
         points, normals = points[pick], normals[pick]
     centre = points.mean(axis=0)
-    coarse, fine = (_Edge(bold, points, normals, s) for s in SMOOTH_SIGMA_MM)
+    coarse = _Edge(bold, points, normals, COARSE_SIGMA_MM, init)
     pose = coarse.optimise(_best_start(coarse, init, centre), centre)
+    fine = _Edge(bold, points, normals, 0.0, pose)
     pose = fine.optimise(pose, centre)
     return BoundaryResult(pose, fine.cost_at(init), fine.cost_at(pose), len(points))
 
@@ -168,7 +173,12 @@ class _Edge:
     """The cost of a pose."""
 
     def __init__(
-        self, bold: Volume, points: np.ndarray, normals: np.ndarray, sigma_mm: float
+        self,
+        bold: Volume,
+        points: np.ndarray,
+        normals: np.ndarray,
+        sigma_mm: float,
+        init: Affine,
     ) -> None:
         data = bold.data
         if sigma_mm > 0:
@@ -178,6 +188,13 @@ class _Edge:
         depth = max(DEPTH_MM, 0.5 * float(bold.zooms_mm.max()))
         self.points = np.concatenate([points - depth * normals, points + depth * normals])
         self.floor = 1e-3 * float(np.abs(data).max())
+        self.slope = min(MAX_SLOPE, 1.0 / max(float(np.median(np.abs(self._contrast(init)))), 1e-3))
+
+    def _contrast(self, pose: Affine) -> np.ndarray:
+        """Signed contrast in per cent at each point."""
+        value, *_ = sample_points(self.image, self.ras2vox @ pose.matrix, self.points)
+        white, grey = np.split(value, 2)
+        return 200.0 * (grey - white) / np.maximum(grey + white, self.floor)
 
     def cost_at(self, pose: Affine) -> float:
         """Mean cost over the edge."""
@@ -201,8 +218,8 @@ class _Edge:
         white, grey = np.split(value, 2)
         # contrast in per cent of the mean: 200 (g - w) / (g + w)
         total = np.maximum(grey + white, self.floor)
-        edge = np.tanh(SLOPE * 200.0 * (grey - white) / total)
-        steep = -SLOPE * 200.0 * (1.0 - edge**2) / len(edge)
+        edge = np.tanh(self.slope * 200.0 * (grey - white) / total)
+        steep = -self.slope * 200.0 * (1.0 - edge**2) / len(edge)
         by_white, by_grey = steep * (-2.0 * grey / total**2), steep * (2.0 * white / total**2)
         by_value = np.concatenate([by_white, by_grey])
         gradient = pose_gradient(self.points, self.ras2vox, slope, by_value)

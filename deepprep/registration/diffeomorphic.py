@@ -68,7 +68,7 @@ MAX_SMOOTHINGS = 30
 """Passes of smoothing against folding; one or two are the rule, none the usual."""
 
 STOP_GAIN = 2e-4
-"""A level ends when five iterations gain less local correlation than this."""
+"""A level ends when five iterations gain less agreement than this."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class DeformableResult:
     init : Affine
         Fixed points to moving points.
     log : dict
-        Seconds, local correlation and iterations of each level, smallest Jacobian, ...
+        Seconds; of each level the iterations and the agreement (mean local correlation, less
+        the mismatch of tissue maps); smallest Jacobian; smoothings against folding.
 
     Notes
     -----
@@ -183,6 +184,7 @@ def register_diffeomorphic(
         log["levels"].append(entry)
         previous = grid
     assert velocity is not None and previous is not None
+    velocity, previous = _embed(velocity, previous, fixed.grid)
     result = _finish(velocity, previous, init, log)
     log["seconds"] = round(time.perf_counter() - started, 2)
     return result
@@ -230,7 +232,7 @@ class _Work:
         for _ in range(self.level.iterations):
             warped = sample(self.moving, self.ident + exponential(velocity, self.ident, 0.7))
             features = self._features(warped)
-            history.append(self._correlation(features))
+            history.append(self._agreement(features))
             if history[-1] > best[0]:
                 best = (history[-1], velocity)
             if len(history) > 6 and history[-1] - history[-6] < STOP_GAIN:
@@ -240,8 +242,8 @@ class _Work:
         entry = {
             "spacing_mm": self.level.spacing_mm,
             "iterations": len(history),
-            "correlation_start": round(history[0], 4),
-            "correlation_end": round(best[0], 4),
+            "agreement_start": round(history[0], 4),
+            "agreement_end": round(best[0], 4),
         }
         return best[1], entry
 
@@ -253,9 +255,11 @@ class _Work:
         normal = (images - mean) / (variance + CONTRAST_FLOOR**2).sqrt()
         return torch.cat([normal, maps * self.gains]) if len(maps) else normal
 
-    def _correlation(self, features: torch.Tensor) -> float:
-        product = (features[0] * self.fixed_features[0])[self.inside]
-        return float(product.mean())
+    def _agreement(self, features: torch.Tensor) -> float:
+        """Mean local correlation in the fixed brain, less the mismatch of the tissue maps."""
+        images = (features * self.fixed_features)[: self.n_images, self.inside].mean()
+        maps = (features - self.fixed_features)[self.n_images :]
+        return float(images - 0.5 * (maps**2).sum(0)[self.inside].mean())
 
     def _force(self, features: torch.Tensor) -> torch.Tensor:
         """Demons step summed over channels, with the symmetric slope (Thirion; Vercauteren)."""
@@ -274,7 +278,7 @@ def _slopes(values: torch.Tensor) -> torch.Tensor:
 
 
 def _lattice(fixed: Grid, brain: np.ndarray, spacing_mm: float) -> Grid:
-    """Lattice along the fixed axes that covers the field of view and the brain with margin."""
+    """Lattice along the fixed axes that covers the brain with margin."""
     zooms = fixed.zooms_mm
     low = np.zeros(3)
     high = (np.array(fixed.shape) - 1) * zooms
@@ -287,6 +291,19 @@ def _lattice(fixed: Grid, brain: np.ndarray, spacing_mm: float) -> Grid:
     affine[:3, 3] += fixed.affine[:3, :3] @ (low / zooms)
     affine[:3, :3] = fixed.affine[:3, :3] / zooms * spacing_mm
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def _embed(velocity: torch.Tensor, grid: Grid, fixed: Grid) -> tuple[torch.Tensor, Grid]:
+    """The velocity, zero beyond its lattice, on one that covers the fixed image as well."""
+    corners = np.array([[0, 0, 0], np.array(fixed.shape) - 1]) @ fixed.affine[:3, :3].T
+    corners = (corners + fixed.affine[:3, 3]) @ grid.ras2vox[:3, :3].T + grid.ras2vox[:3, 3]
+    before = np.maximum(np.ceil(-corners[0] - 1e-6), 0).astype(int)
+    after = np.maximum(np.ceil(corners[1] - np.array(grid.shape) + 1 - 1e-6), 0).astype(int)
+    pad = [int(n) for axis in (2, 1, 0) for n in (before[axis], after[axis])]
+    affine = grid.affine.copy()
+    affine[:3, 3] -= grid.affine[:3, :3] @ before
+    padded = torch.nn.functional.pad(velocity, pad)
+    return padded, Grid((padded.shape[1], padded.shape[2], padded.shape[3]), affine)
 
 
 def _on(volume: Volume, grid: Grid, init: Affine | None, stretch: bool = True) -> np.ndarray:

@@ -15,7 +15,14 @@ from scipy import ndimage, optimize
 
 from deepprep.errors import InputError
 from deepprep.image.volume import Volume
-from deepprep.registration.pyramid import centroid_ras, clean, is_stripped, on_lattice, shrink
+from deepprep.registration.pyramid import (
+    block_sizes,
+    centroid_ras,
+    clean,
+    is_stripped,
+    on_lattice,
+    shrink,
+)
 from deepprep.registration.similarity import (
     correlation,
     histogram_bins,
@@ -83,7 +90,13 @@ def fit_linear(
     else:
         level = _Level(fixed_clean, region, moving_clean, START_SPACING_MM, metric)
         best = _search(level, centre, centroid_ras(moving_clean), min(dof, 7))
+    done = None
     for spacing in spacings_mm:
+        # Images that are coarser than the level stay as they are: do not repeat them
+        blocks = [block_sizes(image, spacing) for image in (fixed_clean, moving_clean)]
+        if done is not None and np.array_equal(blocks, done):
+            continue
+        done = blocks
         level = _Level(fixed_clean, region, moving_clean, spacing, metric)
         best = level.optimise(best.affine, centre, dof)
     return best
@@ -170,15 +183,18 @@ class _Level:
         metric: Metric,
     ) -> None:
         coarse = shrink(fixed, spacing_mm, smooth_vox=0.5)
-        points = coarse.grid.points_ras().reshape(-1, 3)
-        values = coarse.data.ravel()
+        voxels = np.indices(coarse.shape).reshape(3, -1).T.astype(np.float64)
         if region is not None:
             keep = on_lattice(shrink(region, spacing_mm), coarse).data.ravel() > 0.3
-            points, values = points[keep], values[keep]
-        if len(values) > MAX_POINTS:
-            pick = np.random.default_rng(0).permutation(len(values))[:MAX_POINTS]
-            pick.sort()
-            points, values = points[pick], values[pick]
+            voxels = voxels[keep]
+        rng = np.random.default_rng(0)
+        if len(voxels) > MAX_POINTS:
+            voxels = voxels[np.sort(rng.permutation(len(voxels))[:MAX_POINTS])]
+        # Points off the lattice: both images are interpolated alike, else poses that bring
+        # voxel onto voxel, where noise is not averaged, would stand out (Pluim et al. 2000)
+        voxels += rng.uniform(-0.5, 0.5, size=voxels.shape)
+        values = ndimage.map_coordinates(coarse.data, voxels.T, order=1, mode="nearest")
+        points = voxels @ coarse.affine[:3, :3].T + coarse.affine[:3, 3]
         if len(values) < 50:
             raise InputError("The fixed image or its mask is too small: nothing to register.")
         target = shrink(moving, spacing_mm, smooth_vox=0.5)
@@ -214,7 +230,7 @@ class _Level:
 
         found = optimize.minimize(
             scaled, np.zeros(dof), jac=True, method="BFGS",
-            options={"maxiter": max_iterations, "gtol": 2e-3},
+            options={"maxiter": max_iterations, "gtol": 1e-3},
         )  # fmt: skip
         return LinearFit(Affine(pose.matrix(found.x)), -float(found.fun) / scale)
 

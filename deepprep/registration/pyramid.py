@@ -70,8 +70,7 @@ def shrink(volume: Volume, spacing_mm: float, smooth_vox: float = 0.0) -> Volume
     Volume
         The affine accounts for the shift of the voxel centres by half a block.
     """
-    blocks = np.maximum(1, np.floor(spacing_mm / volume.zooms_mm + 0.3)).astype(int)
-    blocks = np.minimum(blocks, volume.shape[:3])
+    blocks = block_sizes(volume, spacing_mm)
     data = np.ascontiguousarray(volume.data, dtype=np.float32)
     if blocks.max() > 1:
         pad = [(0, int(-n % b)) for n, b in zip(data.shape, blocks)]
@@ -86,6 +85,12 @@ def shrink(volume: Volume, spacing_mm: float, smooth_vox: float = 0.0) -> Volume
     affine[:3, 3] += volume.affine[:3, :3] @ ((blocks - 1) / 2.0)
     affine[:3, :3] = volume.affine[:3, :3] * blocks
     return Volume(data, affine)
+
+
+def block_sizes(volume: Volume, spacing_mm: float) -> np.ndarray:
+    """(3,) numbers of voxels that measure about ``spacing_mm`` together; at least one."""
+    blocks = np.maximum(1, np.floor(spacing_mm / volume.zooms_mm + 0.3)).astype(int)
+    return np.minimum(blocks, volume.shape[:3])
 
 
 def centroid_ras(volume: Volume) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -32,30 +34,45 @@ def motion(degrees=(0, 0, 0), mm=(0, 0, 0), scales=(1, 1, 1)) -> Affine:
     return Affine(matrix)
 
 
+@functools.cache
+def _fine_labels(seed: int) -> Volume:
+    fine = grid(1.5)
+    points = fine.points_ras()
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=fine.shape), 4.0)
+    noise /= noise.std()
+    radius = np.sqrt((((points + [4.0, 0, 0]) / [46.0, 60.0, 50.0]) ** 2).sum(-1))
+    radius += 0.0008 * points[..., 2]
+    labels = np.zeros(fine.shape, np.uint8)
+    labels[radius + 0.01 * noise < 1.0] = 1
+    labels[radius + 0.02 * noise < 0.94] = 2
+    labels[radius + 0.13 * noise < 0.75] = 3
+    labels[np.linalg.norm((points - [6, 8, 4]) / [7.0, 18.0, 10.0], axis=-1) < 1] = 1
+    return Volume(labels, fine.affine)
+
+
 def tissue(where: Grid, transform: Affine | None = None, seed: int = 0) -> Volume:
     """Labels 0 air, 1 CSF, 2 grey, 3 white of a folded egg; ``transform`` maps grid to egg."""
-    fine = grid(2.0)
-    points = fine.points_ras()
-    rng = np.random.default_rng(seed)
-    noise = ndimage.gaussian_filter(rng.normal(size=fine.shape), 4.0)
-    noise /= noise.std()
-    lopsided = points + [4.0, 0, 0]
-    radius = np.sqrt(((lopsided / [46.0, 60.0, 50.0]) ** 2).sum(-1)) + 0.004 * points[..., 2] / 5
-    labels = np.zeros(fine.shape, np.float32)
-    labels[radius < 1.0] = 1
-    labels[radius < 0.93] = 2
-    labels[radius + 0.09 * noise < 0.75] = 3
-    labels[np.linalg.norm((points - [6, 8, 4]) / [7.0, 18.0, 10.0], axis=-1) < 1] = 1
-    return resample(Volume(labels.astype(np.uint8), fine.affine), where, transform, "label")
+    return resample(_fine_labels(seed), where, transform, "label")
 
 
-def paint(labels: Volume, values: tuple[float, float, float], noise: float = 0.0) -> Volume:
-    """An image with one value for each of CSF, grey and white, a little blurred."""
-    data = np.choose(labels.data, [0.0, *values]).astype(np.float32)
-    data = ndimage.gaussian_filter(data, 0.5)
-    if noise:
-        data = data + np.random.default_rng(1).normal(scale=noise, size=data.shape)
-    return labels.like(data.astype(np.float32))
+def paint(
+    where: Grid,
+    values: tuple[float, float, float],
+    transform: Affine | None = None,
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    noise_seed: int = 1,
+) -> Volume:
+    """An image of the egg with one value each for CSF, grey and white, blurred to the lattice."""
+    fine = _fine_labels(seed)
+    data = np.choose(fine.data, [0.0, *values]).astype(np.float32)
+    data = ndimage.gaussian_filter(data, 0.45 * where.zooms_mm.mean() / 1.5)
+    image = resample(fine.like(data), where, transform, "linear").data
+    rng = np.random.default_rng(noise_seed)
+    return Volume(
+        (image + rng.normal(scale=noise, size=where.shape)).astype(np.float32), where.affine
+    )
 
 
 T1W = (30.0, 70.0, 100.0)

@@ -8,8 +8,15 @@ from scipy import ndimage
 from deepprep.image.resample import PointTransform, sample_linear
 from deepprep.image.volume import Grid, Volume
 
-GM_MIN = 0.05
-"""Voxels with at least this share of grey matter count as grey."""
+NOISE_SIGMA_MM = 1.0
+"""Smoothing of the tissue maps before they are thresholded: single noisy voxels of grey matter,
+dilated, would otherwise leave no white matter in high-resolution images."""
+
+GM_MIN = 0.3
+"""Voxels with at least this share of grey matter, after smoothing, count as grey."""
+
+WM_MIN = 0.7
+"""Voxels with at least this share of white matter, after smoothing, count as wholly white."""
 
 GM_DILATION_MM = 3.0
 """Distance kept from grey matter (3 voxels of a 1 mm T1w in fMRIPrep)."""
@@ -58,17 +65,19 @@ def acompcor_masks(
         A mask with fewer than ten voxels is retried at lower purity; it may still be empty.
     """
     gm, wm, csf = _cropped(gm, wm, csf)
-    grey = gm.data > GM_MIN
+    sigma = NOISE_SIGMA_MM / gm.zooms_mm
+    grey = ndimage.gaussian_filter(gm.data.astype(np.float32), sigma, truncate=3.0) > GM_MIN
+    white = ndimage.gaussian_filter(wm.data.astype(np.float32), sigma, truncate=3.0) > WM_MIN
     near_grey = (
         ndimage.distance_transform_edt(~grey, sampling=gm.zooms_mm) <= GM_DILATION_MM
         if grey.any()
         else grey
     )
-    white_only = np.where(near_grey, 0, wm.data).astype(np.float32)
+    white_only = np.where(near_grey, 0, np.where(white, 1, wm.data)).astype(np.float32)
     maps = {
         "CSF": csf.data.astype(np.float32),
         "WM": white_only,
-        "combined": np.where(near_grey, 0, csf.data + white_only).astype(np.float32),
+        "combined": np.where(near_grey, 0, np.minimum(1, csf.data + white_only)).astype(np.float32),
     }
     inside = brain_mask.data > 0
     where = _points_over_voxels(brain_mask, gm.grid, bold_to_anatomy)

@@ -1,8 +1,8 @@
 """A simple model of time, memory and disk, for the plan.
 
 Linear in what each part is proportional to: voxels of the T1w for the anatomy, voxel-frames for
-BOLD. The constants stand for two CPU threads without a GPU and are the design's speed budget
-until measurements replace them; expect a factor of two either way.
+BOLD. The constants stand for two CPU threads without a GPU and come from
+benchmarks/results/main_job.md; expect a factor of two either way.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from deepprep.bids.spaces import OutputSpace
 T1W_MEGAVOXELS = 10.0
 """Size of the T1w that the anatomical constants are for (1 mm whole head)."""
 
-ANAT_MINUTES = 1.5
+ANAT_MINUTES = 0.5
 """Bias field, brain mask, tissues, figures for such a T1w."""
 
 AVERAGE_MINUTES = 0.5
 """Each further T1w in the average."""
 
-TEMPLATE_MINUTES = 1.0
+TEMPLATE_MINUTES = 2.0
 """Normalisation to one template."""
 
 BOLD_MINUTES_PER_GIGAVOXEL = 20.0
@@ -65,10 +65,10 @@ def anatomical(subject: SubjectInputs, n_templates: int) -> Estimate:
     megavoxels = max((float(np.prod(i.shape[:3])) / 1e6 for i in subject.t1w), default=0.0)
     minutes = ANAT_MINUTES * max(megavoxels / T1W_MEGAVOXELS, 0.2)
     minutes += AVERAGE_MINUTES * (len(subject.t1w) - 1) + TEMPLATE_MINUTES * n_templates
-    # About 25 float32 arrays of the T1w's size are alive during tissue segmentation.
+    # About ten float32 arrays of the T1w's size are alive at the peak.
     return Estimate(
         cpu_minutes=minutes,
-        memory_gb=BASE_MEMORY_GB + 25 * 4 * megavoxels / 1e3,
+        memory_gb=BASE_MEMORY_GB + 10 * 4 * megavoxels / 1e3,
         output_gb=0.008 * megavoxels * (1 + n_templates),
         work_gb=0.04 * megavoxels,
     )

@@ -98,11 +98,7 @@ def phantom_score(arguments: Sequence[str]) -> int:
             raise InputError(f"{folder} is not a folder: check the path.")
     from deepprep.phantom import score_phantom
 
-    score = score_phantom(given.phantom_dir, given.derivatives_dir)
-    if isinstance(score, dict):
-        import json
-
-        print(json.dumps(score, indent=2, default=str))
+    score_phantom(given.phantom_dir, given.derivatives_dir)
     return EXIT_OK
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from deepprep.bids.spaces import parse_spaces
 from deepprep.cli.options import IGNORABLE, REFERENCES, SKULL_STRIP
 from deepprep.config import DEFAULT_OUTPUT_SPACES, Settings, new_run_uuid, read_options
-from deepprep.errors import InputError, NotAvailableError
+from deepprep.errors import InputError
 
 MAX_THREADS_PER_TASK = 8
 """More threads in one task gain little (fMRIPrep's default limit)."""
@@ -180,11 +180,6 @@ def _check_values(settings: Settings) -> None:
             if value not in allowed:
                 raise InputError(f"{flag} '{value}' is not known: use {', '.join(allowed)}.")
     _device(settings.device)
-    if settings.subject_anatomical_reference == "first-lex":
-        raise NotAvailableError(
-            "--subject-anatomical-reference first-lex is not available yet in this version: "
-            "several T1w are averaged without bias to any (unbiased), or by session (sessionwise)."
-        )
 
 
 def _check_folders(settings: Settings) -> None:

@@ -73,6 +73,7 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
         "zooms_mm": [float(z) for z in average.zooms_mm],
         "t1w_to_orig": {rows[i]["name"]: m for i, m in zip(target.kept, maps)},
         "n_averaged": len(conformed),
+        "reference": reference,
     }
     return keep_volume(average, "t1w.nii"), keep_json(info, "conform.json")
 

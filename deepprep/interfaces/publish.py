@@ -137,7 +137,7 @@ def PublishAnatomy(
     )  # fmt: skip
     delivery.text(subject_summary(summary), page)
     steps = [
-        methods.conform(conformed["n_averaged"]),
+        methods.conform(conformed["n_averaged"], conformed["reference"]),
         methods.brain_mask(version("deepbet"), masked["method"] == "input"),
         methods.bias_correction(version("SimpleITK")),
         methods.tissue_segmentation(),

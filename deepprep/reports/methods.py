@@ -48,8 +48,8 @@ class Step:
         return Step(values["name"], values["section"], values["text"])  # type: ignore[arg-type]
 
 
-def conform(n_t1w: int) -> Step:
-    """Conform, and the average when there are several images."""
+def conform(n_t1w: int, reference: str = "unbiased") -> Step:
+    """Conform, and the average when there are several images (``unbiased`` or ``first-lex``)."""
     if n_t1w == 1:
         text = (
             "The T1-weighted (T1w) image was reoriented to RAS axes without interpolation "
@@ -59,7 +59,8 @@ def conform(n_t1w: int) -> Step:
         text = (
             f"The {n_t1w} T1-weighted (T1w) images were reoriented to RAS axes, aligned by rigid "
             "registration to their common mean space, which favours none of them, and averaged "
-            "robustly [@reuter_robust_2010] into the anatomical reference of the workflow."
+            "robustly [@reuter_robust_2010] into the anatomical reference of the workflow"
+            + (", in the space of the first of them." if reference == "first-lex" else ".")
         )
     return Step("conform", "anatomical", text)
 

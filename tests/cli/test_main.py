@@ -248,14 +248,14 @@ def test_phantom_verbs(root, monkeypatch, capsys):
     module = types.ModuleType("deepprep.phantom")
     calls = []
     module.make_phantom = lambda out, t1w_file=None, seed=0: calls.append((out, t1w_file, seed))
-    module.score_phantom = lambda phantom, derivatives: {"motion_mm": 0.05}
+    module.score_phantom = lambda phantom, derivatives: calls.append((phantom, derivatives))
     monkeypatch.setitem(sys.modules, "deepprep.phantom", module)
     assert main(["phantom", "demo", "--seed", "3"]) == 0
     assert calls == [("demo", None, 3)]
     assert main(["phantom", "demo", "--t1w", "none.nii.gz"]) == 2
     assert main(["phantom"]) == 2
     assert main(["phantom-score", "bids", "bids"]) == 0
-    assert '"motion_mm": 0.05' in capsys.readouterr().out
+    assert calls[-1] == ("bids", "bids")
     assert main(["phantom-score", "bids", "nowhere"]) == 2
 
 

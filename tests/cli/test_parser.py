@@ -188,7 +188,6 @@ def test_surface_spaces_are_refused(settings_of, space):
         ("--ignore everything", "invalid choice: 'everything'"),
         ("--reports-only --boilerplate-only", "cannot be combined"),
         ("--skip-skullstrip --skull-strip-t1w force", "contradicts"),
-        ("--subject-anatomical-reference first-lex", "not available yet in this version"),
         ("--output-spaces MNI152NLin2009cAsym:den-10k", "takes no 'den'"),
         ("extra more", "'participant' is one argument too many"),
         ("--bids-filter-file none.json", "none.json does not exist"),

@@ -89,8 +89,8 @@ def main() -> int:
              "| run | tasks done | tasks kept |", "|---|---|---|"]  # fmt: skip
     for name, text in rows:
         events = text.splitlines()
-        done = sum(" done " in line for line in events)
-        kept = sum(" kept " in line for line in events)
+        done = sum("] done " in line for line in events)
+        kept = sum("] kept " in line for line in events)
         lines.append(f"| {name} | {done} | {kept} |")
     verdict = "all equal" if not different else "DIFFERENT: " + ", ".join(different)
     lines += ["", f"Derivatives after {kills} kills against the undisturbed run: {verdict}.", ""]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -109,6 +111,15 @@ def is_skull_stripped(volume: Volume) -> bool:
     litres = np.bincount(labels.ravel())[1:].max() * volume.grid.voxel_volume_mm3 / 1e6
     # A brain holds 0.7 to 2.2 litres; a head without air more than 2.5.
     return bool(0.5 <= litres <= 2.3)
+
+
+def weight_files() -> list[Path]:
+    """Files of the networks that :func:`extract_brain` runs, found without importing deepbet."""
+    spec = importlib.util.find_spec("deepbet")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("deepbet is not installed: pip install deepbet")
+    models = Path(spec.origin).parents[1] / "data" / "models"
+    return [models / "bbox_model.pt", models / "model.pt"]
 
 
 def _deepbet(volume: Volume, device: str) -> np.ndarray:

@@ -80,7 +80,9 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
 
 @stage(cpus=2, mem_gb=4.0, gpu=True, title="Brain mask")
 @python.define(outputs=["mask", "info"])
-def MaskBrain(t1w: File, mode: str, device: str, label: str) -> tuple[File, File]:
+def MaskBrain(
+    t1w: File, mode: str, weights: list[str], device: str, label: str
+) -> tuple[File, File]:
     """Brain mask of the conformed T1w.
 
     Parameters
@@ -89,6 +91,8 @@ def MaskBrain(t1w: File, mode: str, device: str, label: str) -> tuple[File, File
         Conformed T1w.
     mode : str
         ``--skull-strip-t1w``.
+    weights : list of str
+        Hashes of the networks' weights: other weights are another task.
     device, label : str
         Torch device; subject, for messages.
     """

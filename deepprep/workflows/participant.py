@@ -40,7 +40,6 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
     int
         0 when everything ran, 1 when something failed.
     """
-    from deepprep.cli import messages
     from deepprep.execution.processes import warm_up
     from deepprep.execution.progress import progress_display
     from deepprep.execution.provenance import write_provenance
@@ -90,23 +89,25 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
     for name, outcome in outcomes.items():
         for job in outcome.failed_jobs:
             failures += 1
-            messages.say(f"FAILED {job.label or name}: {job.error} (see {job.crash_file})")
+            _say(f"FAILED {job.label or name}: {job.error} (see {job.crash_file})")
         if not outcome.ok and not outcome.failed_jobs:
             failures += 1
-            messages.say(f"FAILED {name}: {outcome.error_text or 'stopped'}")
+            _say(f"FAILED {name}: {outcome.error_text or 'stopped'}")
     for text in failed_reports:
         failures += 1
-        messages.say(text)
+        _say(text)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     good = sum(o.ok for o in outcomes.values())
-    messages.say(
-        f"{good} of {len(outcomes)} finished without failures in {minutes} min {seconds} s"
-    )
+    _say(f"{good} of {len(outcomes)} finished without failures in {minutes} min {seconds} s")
     for label in dict.fromkeys(s.label for s in subjects):
         page = settings.out_dir / f"sub-{label}.html"
         if page.exists():
-            messages.say(f"Report: {page}")
+            _say(f"Report: {page}")
     return 1 if failures else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def rerender(settings: Settings, subjects: Sequence[SubjectInputs]) -> int:

@@ -9,6 +9,8 @@ from pydra.compose import workflow
 
 from deepprep.bids.records import SubjectInputs, run_to_json
 from deepprep.data.templates import TemplateFiles, template_files
+from deepprep.execution.stamp import weights_stamp
+from deepprep.image.brain_mask import weight_files
 from deepprep.interfaces.anatomy import (
     ConformT1w,
     CorrectBias,
@@ -61,7 +63,11 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     )
     masked = workflow.add(
         MaskBrain(
-            t1w=conformed.t1w, mode=options.skull_strip_t1w, device=options.device, label=label
+            t1w=conformed.t1w,
+            mode=options.skull_strip_t1w,
+            weights=[weights_stamp(path) for path in weight_files()],
+            device=options.device,
+            label=label,
         ),
         name="brain_mask",
     )

@@ -197,6 +197,16 @@ def test_a_second_run_keeps_everything_and_gives_the_same_bytes(ran):
     assert all(": Write" in line for line in computed), computed
 
 
+def test_an_option_recomputes_only_what_depends_on_it(ran):
+    base, _ = ran
+    more = ("--participant-label", "001", "--fd-spike-threshold", "0.2")
+    again = deepprep(base / "bids", base / "out", base / "work", base, *more)
+    assert again.returncode == 0, again.stderr
+    computed = [line for line in again.stderr.splitlines() if "] done " in line]
+    assert [line for line in computed if ": Write" not in line and ": Confounds" not in line] == []
+    assert any(": Confounds" in line for line in computed)
+
+
 def test_the_input_was_not_written_to(ran, shared_data):
     bids = ran[0] / "bids"
     files = {p.relative_to(bids).as_posix() for p in bids.rglob("*") if p.is_file()}

@@ -96,8 +96,11 @@ def correct_slice_timing(
     for shift in np.unique(shifts):
         operator = _time_shift(n, float(shift)).astype(np.float32)
         for index in np.flatnonzero(shifts == shift):
+            # A contiguous matrix takes the fast path of the product; a strided view does not.
+            block = np.ascontiguousarray(slices[index, ..., n_dummy:])
+            moved = block.reshape(-1, n) @ operator.T
             # A view into ``out``: the assignment writes through.
-            slices[index, ..., n_dummy:] = slices[index, ..., n_dummy:] @ operator.T
+            slices[index, ..., n_dummy:] = moved.reshape(block.shape)
     return bold.like(out)
 
 

@@ -1,12 +1,13 @@
-# DeepPrep as a BIDS App. CPU by default; for NVIDIA GPUs build with --build-arg CONSTRAINTS= .
+# DeepPrep as a BIDS App.
+# CPU: docker build --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's index of CPU wheels> -t deepprep .
+# (without that index pip takes the default build of torch, which brings several GB of CUDA)
+# GPU: docker build --build-arg CONSTRAINTS= -t deepprep .
 FROM python:3.11-slim-bookworm
 ARG CONSTRAINTS=constraints-cpu.txt
+ARG PIP_EXTRA_INDEX_URL=
 ENV NO_ET=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 \
     NUMBA_CACHE_DIR=/tmp/numba MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /opt/deepprep
 COPY . .
-RUN if [ -n "$CONSTRAINTS" ]; then \
-        pip install --extra-index-url https://download.pytorch.org/whl/cpu -c "$CONSTRAINTS" . ; \
-    else pip install . ; fi \
-    && deepprep --version
+RUN pip install ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} . && deepprep --version
 ENTRYPOINT ["deepprep"]

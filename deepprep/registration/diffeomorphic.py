@@ -15,18 +15,19 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
-from deepprep.registration.pyramid import clean
-from deepprep.registration.transforms import Affine, Chain, Displacement, smallest_jacobian
+from deepprep.registration.pyramid import clean, crop, shrink
+from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
 from deepprep.registration.velocity import (
     Smoother,
     border_window,
     exponential,
     identity,
     invert,
+    pull,
     sample,
 )
+from deepprep.registration.warping import demons_force
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,14 @@ MAX_UPDATE_VOX = 0.75
 MIN_JACOBIAN = 0.05
 """Smallest determinant allowed at any corner of any cell."""
 
-MAX_SMOOTHINGS = 30
-"""Passes of smoothing against folding; one or two are the rule, none the usual."""
+SEARCH_STEP_VOX = 0.7
+"""Largest first step of the flow during the search."""
+
+FINAL_STEP_VOX = 0.3
+"""Largest first step of the final flow."""
+
+MAX_SMOOTHINGS = 50
+"""Passes of local smoothing against folding; none to three are usual."""
 
 STOP_GAIN = 2e-4
 """A level ends when five iterations gain less agreement than this."""
@@ -184,8 +191,7 @@ def register_diffeomorphic(
         log["levels"].append(entry)
         previous = grid
     assert velocity is not None and previous is not None
-    velocity, previous = _embed(velocity, previous, fixed.grid)
-    result = _finish(velocity, previous, init, log)
+    result = _finish(velocity, previous, fixed.grid, init, log)
     log["seconds"] = round(time.perf_counter() - started, 2)
     return result
 
@@ -219,9 +225,8 @@ class _Work:
         # The scale of the tissue channels enters the force through both residual and slope
         gains = [TISSUE_SCALE * float(np.sqrt(c.weight)) for c in channels]
         self.gains = torch.tensor(gains, device=to).reshape(-1, 1, 1, 1)
-        self.fixed_features = self._features(self.fixed)
-        self.fixed_slopes = _slopes(self.fixed_features)
-        self.inside = self.fixed[0] != 0
+        self.fixed_features = self._features(self.fixed).contiguous()
+        self.inside = (self.fixed[0] != 0).float()
 
     def run(self, velocity: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
         """Iterate; returns the velocity and what to log."""
@@ -230,7 +235,8 @@ class _Work:
         history: list[float] = []
         best = (-np.inf, velocity)
         for _ in range(self.level.iterations):
-            warped = sample(self.moving, self.ident + exponential(velocity, self.ident, 0.7))
+            flow = exponential(velocity, self.ident, SEARCH_STEP_VOX)
+            warped = pull(self.moving, flow, self.ident)
             features = self._features(warped)
             history.append(self._agreement(features))
             if history[-1] > best[0]:
@@ -257,19 +263,26 @@ class _Work:
 
     def _agreement(self, features: torch.Tensor) -> float:
         """Mean local correlation in the fixed brain, less the mismatch of the tissue maps."""
-        images = (features * self.fixed_features)[: self.n_images, self.inside].mean()
-        maps = (features - self.fixed_features)[self.n_images :]
-        return float(images - 0.5 * (maps**2).sum(0)[self.inside].mean())
+        n = self.n_images
+        total = (features[:n] * self.fixed_features[:n] * self.inside).sum() / n
+        if len(features) > n:
+            mismatch = (features[n:] - self.fixed_features[n:]) * self.inside
+            total = total - 0.5 * (mismatch**2).sum()
+        return float(total / self.inside.sum())
 
     def _force(self, features: torch.Tensor) -> torch.Tensor:
-        """Demons step summed over channels, with the symmetric slope (Thirion; Vercauteren)."""
+        """Demons step with the symmetric slope (Thirion 1998; Vercauteren et al. 2009)."""
+        calm = 1.0 / (4.0 * MAX_UPDATE_VOX**2)
+        if features.device.type == "cpu":
+            force = demons_force(
+                self.fixed_features.numpy(), features.contiguous().numpy(), np.float32(calm)
+            )
+            return torch.from_numpy(force)
         residual = self.fixed_features - features
-        slope = 0.5 * (self.fixed_slopes + _slopes(features))
+        slope = 0.5 * _slopes(self.fixed_features + features)
         along = (residual[:, None] * slope).sum(0)
-        power = (slope**2).sum((0, 1))
-        # With this denominator no step is longer than MAX_UPDATE_VOX
-        calm = (residual**2).sum(0) / (4.0 * MAX_UPDATE_VOX**2)
-        return along / (power + calm + 1e-6)
+        power = (slope**2).sum((0, 1)) + calm * (residual**2).sum(0)
+        return along / (power + 1e-6)
 
 
 def _slopes(values: torch.Tensor) -> torch.Tensor:
@@ -308,16 +321,22 @@ def _embed(velocity: torch.Tensor, grid: Grid, fixed: Grid) -> tuple[torch.Tenso
 
 def _on(volume: Volume, grid: Grid, init: Affine | None, stretch: bool = True) -> np.ndarray:
     """The volume, smoothed to the lattice's resolution and sampled on it, scaled to 0..1."""
-    data = np.nan_to_num(volume.data.astype(np.float32))
+    # averaging blocks first makes the smoothing of a fine image cheap
+    small = shrink(crop(volume), 0.55 * float(grid.zooms_mm.mean()))
+    data = small.data if np.isfinite(small.data).all() else np.nan_to_num(small.data)
     if stretch:
         positive = data[data > 0]
         data = data / max(float(np.percentile(positive, 99)) if positive.size else 1.0, 1e-12)
         data = np.clip(data, 0.0, 1.5)
     wanted = 0.45 * grid.zooms_mm.mean()
-    sigma = np.sqrt(np.maximum(wanted**2 - (0.45 * volume.zooms_mm) ** 2, 0.0)) / volume.zooms_mm
+    sigma = np.sqrt(np.maximum(wanted**2 - (0.45 * small.zooms_mm) ** 2, 0.0)) / small.zooms_mm
     if sigma.max() > 0.1:
         data = ndimage.gaussian_filter(data, sigma, truncate=3.0)
-    return resample(volume.like(data), grid, init, "linear").data
+    pose = np.eye(4) if init is None else init.matrix
+    to_vox = small.grid.ras2vox @ pose @ grid.affine
+    return ndimage.affine_transform(
+        data, to_vox[:3, :3], to_vox[:3, 3], grid.shape, np.float32, order=1, mode="constant"
+    )
 
 
 def _refine(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:
@@ -331,24 +350,40 @@ def _refine(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:
     return sample(velocity, ident * scale + shift, "zeros") / scale
 
 
-def _finish(velocity: torch.Tensor, grid: Grid, init: Affine, log: dict) -> DeformableResult:
-    """Flow, inverse and proof that neither folds; smooths the velocity until that holds."""
+def _finish(
+    velocity: torch.Tensor, grid: Grid, fixed: Grid, init: Affine, log: dict
+) -> DeformableResult:
+    """Flow, inverse and proof that neither folds; smooths the velocity where they would."""
     ident = identity(grid.shape, velocity.device)
-    smooth = Smoother(grid.shape, 1.0, device=velocity.device)
+    smooth = Smoother(grid.shape, 1.5, device=velocity.device)
     window = border_window(grid.shape, 4, velocity.device)
     smoothings = 0
     while True:
-        forward = exponential(velocity, ident, 0.25)
-        inverse = invert(forward, exponential(-velocity, ident, 0.25), ident)
-        there, back = _to_ras(forward, grid), _to_ras(inverse, grid)
-        smallest = min(smallest_jacobian(there), smallest_jacobian(back))
-        if smallest > MIN_JACOBIAN or smoothings == MAX_SMOOTHINGS:
-            break
-        velocity = smooth(velocity) * window
+        forward = exponential(velocity, ident, FINAL_STEP_VOX)
+        tight = corner_determinant(_to_ras(forward, grid))
+        if tight.min() > MIN_JACOBIAN:
+            inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX), ident)
+            tight = np.minimum(tight, corner_determinant(_to_ras(inverse, grid)))
+            if tight.min() > MIN_JACOBIAN:
+                break
+        if smoothings == MAX_SMOOTHINGS:
+            raise RuntimeError("the registration folds however smooth its velocity is made")
         smoothings += 1
+        share = _near(tight < 2 * MIN_JACOBIAN, smoothings, velocity.device)
+        velocity = (velocity + share * (smooth(velocity) - velocity)) * window
     log["smoothed_against_folding"] = smoothings
-    log["smallest_jacobian"] = round(smallest, 4)
-    return DeformableResult(there, back, _to_ras(velocity, grid), init, log)
+    log["smallest_jacobian"] = round(float(tight.min()), 4)
+    there, back, flow = (_to_ras(*_embed(f, grid, fixed)) for f in (forward, inverse, velocity))
+    return DeformableResult(there, back, flow, init, log)
+
+
+def _near(cells: np.ndarray, reach_vox: int, device: torch.device) -> torch.Tensor:
+    """(X, Y, Z) weights: one at the marked cells, fading to zero a few voxels away."""
+    # each pass reaches further, so that in the end the whole field is smoothed
+    marked = np.pad(cells, [(0, 1)] * 3)
+    distance = ndimage.distance_transform_edt(~marked)
+    weight = np.clip(1.5 - distance / (2.0 + 2.0 * reach_vox), 0.0, 1.0)
+    return torch.from_numpy(weight.astype(np.float32)).to(device)
 
 
 def _to_ras(field_vox: torch.Tensor, grid: Grid) -> Displacement:

@@ -1,4 +1,4 @@
-"""Compiled search for the smallest Jacobian of a trilinear map."""
+"""Compiled search for the smallest Jacobians of a trilinear map."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def smallest_corner_determinant(field, to_vox):  # type: ignore[no-untyped-def]
 
     Returns
     -------
-    (X - 1,) float64 array
-        Smallest value in each slab of cells.
+    (X - 1, Y - 1, Z - 1) float32 array
+        Smallest value in each cell.
     """
     nx, ny, nz, _ = field.shape
-    worst = np.full(nx - 1, np.inf)
+    worst = np.empty((nx - 1, ny - 1, nz - 1), np.float32)
     for x in numba.prange(nx - 1):
         slope = np.empty((3, 3))
         m = np.empty((3, 3))
-        low = np.inf
         for y in range(ny - 1):
             for z in range(nz - 1):
+                low = np.inf
                 for corner in range(8):
                     a, b, c = corner & 1, (corner >> 1) & 1, (corner >> 2) & 1
                     for i in range(3):
@@ -50,5 +50,5 @@ def smallest_corner_determinant(field, to_vox):  # type: ignore[no-untyped-def]
                         + m[0, 2] * (m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0])
                     )
                     low = min(low, det)
-        worst[x] = low
+                worst[x, y, z] = low
     return worst

@@ -33,7 +33,9 @@ def clean(volume: Volume, mask: Volume | None, name: str) -> Volume:
     """
     if volume.data.ndim != 3:
         raise InputError(f"The {name} image has {volume.data.ndim} dimensions: give it 3.")
-    data = np.nan_to_num(volume.data.astype(np.float32), posinf=0.0, neginf=0.0)
+    data = volume.data.astype(np.float32)
+    if not np.isfinite(data).all():
+        data = np.nan_to_num(data, posinf=0.0, neginf=0.0)
     if mask is not None:
         data = data * (on_lattice(mask, volume).data > 0.5)
     if data.size == 0 or data.min() == data.max():
@@ -85,6 +87,20 @@ def shrink(volume: Volume, spacing_mm: float, smooth_vox: float = 0.0) -> Volume
     affine[:3, 3] += volume.affine[:3, :3] @ ((blocks - 1) / 2.0)
     affine[:3, :3] = volume.affine[:3, :3] * blocks
     return Volume(data, affine)
+
+
+def crop(volume: Volume, margin_vox: int = 8) -> Volume:
+    """The box around what is not zero, with a margin; the affine follows."""
+    filled = volume.data != 0
+    box = []
+    for axis in range(3):
+        used = np.flatnonzero(filled.any(axis=tuple(a for a in range(3) if a != axis)))
+        if used.size == 0:
+            return volume
+        box.append(slice(max(int(used[0]) - margin_vox, 0), int(used[-1]) + margin_vox + 1))
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ [s.start for s in box]
+    return Volume(volume.data[tuple(box)], affine)
 
 
 def block_sizes(volume: Volume, spacing_mm: float) -> np.ndarray:

@@ -9,7 +9,8 @@ derivative with respect to the 4x4 pose.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from deepprep.image.compiled import compiled
 
 BINS = 32
 """Bins of each margin of the joint histogram."""
@@ -18,7 +19,7 @@ MARGIN_BINS = 2
 """Bins left free at both ends, so that the spline kernel stays within the histogram."""
 
 
-@njit(cache=True)
+@compiled()
 def sample_points(image, to_vox, points):
     """Trilinear values at mapped points, with slopes.
 
@@ -126,7 +127,7 @@ def pose_gradient(
         by_vox = by_vox + weight_slope * by_weight[:, None]
     out = np.zeros((4, 4))
     by_ras = by_vox @ ras2vox[:3, :3]
-    out[:3, :3] = by_ras.T @ points
+    out[:3, :3] = np.einsum("ni,nj->ij", by_ras, points)
     out[:3, 3] = by_ras.sum(axis=0)
     return out
 
@@ -179,9 +180,11 @@ def correlation(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Weighted correlation coefficient and its derivatives by value and weight."""
     total = max(weight.sum(), 1e-12)
-    a = fixed - weight @ fixed / total
-    b = value - weight @ value / total
-    aa, bb, ab = weight @ (a * a) + 1e-12, weight @ (b * b) + 1e-12, weight @ (a * b)
+    # Plain sums: a BLAS dot product depends on the number of threads in its last digits
+    a = fixed - (weight * fixed).sum() / total
+    b = value - (weight * value).sum() / total
+    aa, bb = (weight * a * a).sum() + 1e-12, (weight * b * b).sum() + 1e-12
+    ab = (weight * a * b).sum()
     norm = np.sqrt(aa * bb)
     r = ab / norm
     by_value = weight * (a / norm - r * b / bb)
@@ -189,7 +192,7 @@ def correlation(
     return float(r), by_value, by_weight
 
 
-@njit(cache=True)
+@compiled()
 def _joint(fixed_bins, position, weight):
     counts = np.zeros((BINS, BINS))
     for k in range(position.size):
@@ -206,7 +209,7 @@ def _joint(fixed_bins, position, weight):
     return counts
 
 
-@njit(cache=True)
+@compiled()
 def _lookup(table, fixed_bins, position, weight):
     by_value = np.zeros(position.size)
     by_weight = np.zeros(position.size)

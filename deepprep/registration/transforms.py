@@ -192,12 +192,17 @@ def smallest_jacobian(displacement: Displacement) -> float:
     differences that meet there, so this is stricter than ``jacobian_determinant`` and sees
     folds between two voxel centres.
     """
+    return float(corner_determinant(displacement).min())
+
+
+def corner_determinant(displacement: Displacement) -> np.ndarray:
+    """Smallest determinant among the corners of each cell, (X-1, Y-1, Z-1) float32."""
     if min(displacement.field.shape[:3]) < 2:
         raise ValueError(
             f"a Jacobian needs two voxels along each axis, not {displacement.field.shape[:3]}"
         )
     to_vox = np.ascontiguousarray(displacement.grid.ras2vox[:3, :3])
-    return float(smallest_corner_determinant(displacement.field, to_vox).min())
+    return smallest_corner_determinant(displacement.field, to_vox)
 
 
 def _determinant(displacement: Displacement) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from deepprep.registration.warping import pull_trilinear
+
 MAX_SQUARINGS = 10
 """A field that needs more steps is not a plausible anatomy."""
 
@@ -73,9 +75,18 @@ def sample(values: torch.Tensor, coords: torch.Tensor, padding: str = "border") 
     )[0]
 
 
+def pull(values: torch.Tensor, field: torch.Tensor, ident: torch.Tensor) -> torch.Tensor:
+    """(C, X, Y, Z) values at ``x + field(x)``: what an image becomes under a map."""
+    if values.device.type == "cpu" and min(values.shape[1:]) > 1:
+        return torch.from_numpy(
+            pull_trilinear(values.contiguous().numpy(), field.contiguous().numpy())
+        )
+    return sample(values, ident + field)
+
+
 def compose(first: torch.Tensor, second: torch.Tensor, ident: torch.Tensor) -> torch.Tensor:
     """Displacement of: points through ``first``, then through ``second``."""
-    return first + sample(second, ident + first)
+    return first + pull(second, first, ident)
 
 
 def exponential(
@@ -109,11 +120,11 @@ def invert(
     A fixed-point step is kept only where it brings the residual down, so that the guess is
     never made worse.
     """
-    residual = guess + sample(field, ident + guess)
+    residual = compose(guess, field, ident)
     size = (residual**2).sum(0)
     for _ in range(iterations):
         trial = guess - residual
-        new_residual = trial + sample(field, ident + trial)
+        new_residual = compose(trial, field, ident)
         new_size = (new_residual**2).sum(0)
         better = (new_size < size)[None]
         guess = torch.where(better, trial, guess)

@@ -7,7 +7,7 @@ from deepprep.errors import InputError
 from deepprep.image.volume import Volume
 from deepprep.registration.affine import register_affine
 from deepprep.registration.linear import generators
-from deepprep.registration.pyramid import shrink
+from deepprep.registration.pyramid import crop, shrink
 from deepprep.registration.rigid import register_rigid
 from deepprep.registration.transforms import Affine
 from tests.registration.heads import BOLD, T1W, error_mm, grid, motion, paint, tissue
@@ -112,3 +112,18 @@ def test_shrinking_keeps_world_positions():
     inner = np.s_[:-1, :-1, :-1]
     np.testing.assert_allclose(small.data[inner], small.grid.points_ras()[inner][..., 0], atol=1e-3)
     assert small.shape == (25, 25, 25)
+
+
+def test_cropping_keeps_values_where_they_are_in_the_world():
+    where = grid(3.0, flip=(-1, 1, 1), turn_deg=10)
+    head = paint(where, T1W)
+    head.data[head.data < 5] = 0
+    small = crop(head, 2)
+    assert small.data.size < 0.6 * head.data.size
+    assert small.data.sum() == pytest.approx(head.data.sum())
+    voxel = np.array(small.shape) // 2
+    world = small.affine[:3, :3] @ voxel + small.affine[:3, 3]
+    back = np.rint(where.ras2vox[:3, :3] @ world + where.ras2vox[:3, 3]).astype(int)
+    assert small.data[tuple(voxel)] == head.data[tuple(back)]
+    empty = head.like(np.zeros(head.shape, np.float32))
+    assert crop(empty).shape == head.shape

@@ -179,7 +179,8 @@ def PublishTemplate(
             ),
         )  # fmt: skip
     measures = read_json(info)
-    numbers = {k: v for k, v in measures.items() if isinstance(v, int | float)}
+    # Times differ from run to run: they belong to provenance.json, not to the derivatives.
+    numbers = {k: v for k, v in measures.items() if isinstance(v, int | float) and k != "seconds"}
     return delivery.close(
         steps=[methods.normalisation([template])],
         metrics={f"{inputs.name}_to-{template}": numbers},

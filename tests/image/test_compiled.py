@@ -3,7 +3,7 @@
 import numba
 import pytest
 
-from deepprep.bold import compiled as module
+from deepprep.image import compiled as module
 
 
 def test_read_only_installation_compiles_without_cache(monkeypatch):

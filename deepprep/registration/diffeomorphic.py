@@ -62,7 +62,7 @@ TISSUE_SCALE = 2.0
 MAX_UPDATE_VOX = 0.75
 """Largest force at a voxel, before smoothing."""
 
-MIN_JACOBIAN = 0.05
+MIN_JACOBIAN = 0.12
 """Smallest determinant allowed at any corner of any cell."""
 
 SEARCH_STEP_VOX = 0.7

@@ -107,7 +107,7 @@ def _run(run: Run, spaces: Sequence[OutputSpace], settings: Settings, cost: Esti
         f"TR {run.tr_s:g} s",
         f"    dummy scans     {dummy}",
         "    reference       robust average of the steadiest frames",
-        "    head motion     rigid least squares, all frames together (torch)",
+        "    head motion     rigid least squares, frame by frame to the reference (numba)",
         f"    slice timing    {'yes' if timing.apply else 'no'}: {timing.reason}",
         f"    field map       {describe(run.fieldmap, settings.bids_dir)}"
         + (" (found and reported; not applied yet in this version)" if found else ""),

@@ -6,8 +6,10 @@ FROM python:3.11-slim-bookworm
 ARG CONSTRAINTS=constraints-cpu.txt
 ARG PIP_EXTRA_INDEX_URL=
 ENV NO_ET=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 \
-    NUMBA_CACHE_DIR=/tmp/numba MPLCONFIGDIR=/tmp/matplotlib
+    NUMBA_CACHE_DIR=/var/cache/deepprep/numba MPLCONFIGDIR=/var/cache/deepprep/matplotlib
 WORKDIR /opt/deepprep
 COPY . .
 RUN pip install ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} . && deepprep --version
+# Any user may run the container, and write these caches.
+RUN mkdir -p /var/cache/deepprep && chmod 1777 /var/cache/deepprep
 ENTRYPOINT ["deepprep"]

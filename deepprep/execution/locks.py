@@ -20,6 +20,9 @@ HEARTBEAT_S = 20.0
 """Seconds between two signs of life of a run."""
 DEAD_AFTER_S = 180.0
 """A run on another machine that gave no sign of life for so long (seconds) is dead."""
+SIGNED_WITHIN_S = 5.0
+"""A lock that has named no process for so long (seconds) was left by one killed between creating
+and signing it; a live process signs its lock within an instant."""
 HASH_BYTES = 16
 """Length of a content hash that Pydra stores."""
 
@@ -66,7 +69,8 @@ def clear_stale_locks(cache_root: str | Path) -> list[str]:
 
     A lock of this machine is stale when its process is gone (or is younger than the lock). One
     of another machine is stale when no run there has given a sign of life in the last
-    ``DEAD_AFTER_S`` seconds; filelock by itself would wait for it for ever.
+    ``DEAD_AFTER_S`` seconds; filelock by itself would wait for it for ever. One that names
+    nobody is watched for ``SIGNED_WITHIN_S`` seconds: its process may just be signing it.
 
     Parameters
     ----------
@@ -81,13 +85,24 @@ def clear_stale_locks(cache_root: str | Path) -> list[str]:
     cache_root = Path(cache_root)
     live_hosts = _live_hosts(cache_root)
     removed = []
-    for folder in (cache_root, cache_root / "hashes"):
-        for lock in folder.glob("*.lock"):
+    unsigned: dict[tuple[Path, int], float] = {}
+    while True:
+        waiting = False
+        for lock in [f for d in (cache_root, cache_root / "hashes") for f in d.glob("*.lock")]:
             with suppress(OSError):
-                if reason := _why_stale(lock, live_hosts):
+                reason = _why_stale(lock, live_hosts)
+                if reason is None:
+                    seen = unsigned.setdefault((lock, lock.stat().st_ino), time.monotonic())
+                    if time.monotonic() - seen < SIGNED_WITHIN_S:
+                        waiting = True
+                        continue
+                    reason = "it names no process"
+                if reason:
                     lock.unlink(missing_ok=True)
                     removed.append(f"removed the stale lock {lock.name}: {reason}")
-    return removed
+        if not waiting:
+            return removed
+        time.sleep(0.1)
 
 
 def sweep_hash_cache(folder: str | Path) -> list[str]:
@@ -117,17 +132,22 @@ def sweep_hash_cache(folder: str | Path) -> list[str]:
     return removed
 
 
-def _why_stale(lock: Path, live_hosts: set[str]) -> str:
+def _why_stale(lock: Path, live_hosts: set[str]) -> str | None:
+    """Reason, empty when its holder lives, None when it names nobody and is new."""
     written = lock.stat().st_mtime
     lines = lock.read_text(errors="replace").split("\n")
     if len(lines) < 2 or not lines[0].strip().isdigit():
-        # Empty between creation and writing, for an instant
-        return "it names no process" if time.time() - written > 5 else ""
+        # Empty between creation and writing: for an instant, or for ever if killed just then.
+        # The minute is for the clocks of file servers.
+        return "it names no process" if time.time() - written > 60 else None
     pid, host = int(lines[0]), lines[1].strip()
     if host != _host():
         return "" if host in live_hosts else f"no live run on {host}"
     try:
-        born = psutil.Process(pid).create_time()
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # in containers nobody may collect it
+            return f"process {pid} is dead"
+        born = process.create_time()
     except psutil.NoSuchProcess:
         return f"process {pid} is gone"
     except psutil.Error:

@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
 from filelock import SoftFileLock
 
 from deepprep.execution import locks
@@ -63,12 +65,42 @@ def test_a_lock_of_another_machine_is_removed_unless_a_run_lives_there(tmp_path,
     assert not lock.exists()
 
 
-def test_an_empty_lock_is_removed_only_when_it_is_not_new(tmp_path):
+def test_an_old_empty_lock_is_removed_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks.time, "sleep", lambda _: pytest.fail("waited"))
     lock = tmp_path / "Task-1.lock"
     lock.touch()
-    assert clear_stale_locks(tmp_path) == []
     os.utime(lock, (1e9, 1e9))
     assert len(clear_stale_locks(tmp_path)) == 1
+    assert not lock.exists()
+
+
+def test_a_new_lock_that_stays_empty_is_of_a_process_killed_before_it_signed(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "SIGNED_WITHIN_S", 0.3)
+    lock = tmp_path / "Task-1_save.lock"
+    lock.touch()
+    assert "it names no process" in clear_stale_locks(tmp_path)[0]
+    assert not lock.exists()
+
+
+def test_a_lock_signed_while_it_is_watched_stays(tmp_path, monkeypatch):
+    lock = tmp_path / "Task-1.lock"
+    lock.touch()
+    # its process signs it between our first and our second look
+    monkeypatch.setattr(
+        locks.time, "sleep", lambda _: lock.write_text(f"{os.getpid()}\n{locks._host()}\n")
+    )
+    assert clear_stale_locks(tmp_path) == []
+    assert lock.exists()
+
+
+def test_a_lock_of_a_zombie_is_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    lock = write_lock(tmp_path / "Task-1.lock", process.pid, locks._host())
+    said = clear_stale_locks(tmp_path)
+    process.wait()
+    assert "is dead" in said[0] and not lock.exists()
 
 
 def test_a_run_leaves_no_sign_of_life(tmp_path):

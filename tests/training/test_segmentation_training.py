@@ -7,6 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from deepprep.segmentation.compact.network import (
+    Architecture,
+    SegmentationNet,
+    fold,
+    predict,
+    unfold,
+)
 from training.segmentation import train
 from training.segmentation.fields import Draw, head_coordinates, node_shape, random_diffeomorphism
 from training.segmentation.generator import HeadGenerator, Settings, _corners, _vote
@@ -18,7 +25,6 @@ from training.segmentation.labels import (
     target_of_source,
 )
 from training.segmentation.losses import coarse_target
-from training.segmentation.network import Architecture, SegmentationNet, fold, predict, unfold
 from training.segmentation.validate import dice_per_class
 
 SMALL_NET = Architecture(coarse=(8, 8, 8, 8), fine=8)

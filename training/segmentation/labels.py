@@ -16,17 +16,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-CLASSES = (
-    0, 24, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 26, 28,
-    41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60,
-)  # fmt: skip
-"""FreeSurfer number of each output channel; the order is that of the trial network."""
-
-LEFT_RIGHT = {
-    2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54,
-    26: 58, 28: 60,
-}  # fmt: skip
-"""FreeSurfer number of a left structure -> that of its right twin."""
+from deepprep.segmentation.compact.network import CLASSES
+from deepprep.segmentation.labels import mirrored
 
 SMALL = (26, 58, 13, 52, 18, 54, 5, 44, 11, 50, 12, 51, 17, 53, 28, 60, 10, 49, 14, 15)
 """Structures around which training patches are centred more often than chance would."""
@@ -65,11 +56,7 @@ def target_of_source() -> np.ndarray:
 
 def mirrored_classes() -> np.ndarray:
     """Class index after a left/right mirror, for every class index; int64."""
-    index = {label: i for i, label in enumerate(CLASSES)}
-    out = np.arange(len(CLASSES))
-    for left, right in LEFT_RIGHT.items():
-        out[index[left]], out[index[right]] = index[right], index[left]
-    return out
+    return np.array([CLASSES.index(mirrored(label)) for label in CLASSES])
 
 
 @dataclass(frozen=True)

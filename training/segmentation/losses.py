@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from deepprep.segmentation.compact.network import HALO, SegmentationNet
 from training.segmentation.labels import CLASSES
-from training.segmentation.network import HALO, SegmentationNet
 
 DICE_SMOOTHING = 5.0
 """Voxels added above and below in the soft Dice, so that slivers at the border weigh little."""

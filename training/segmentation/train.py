@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepprep.segmentation.compact.network import Architecture, SegmentationNet
 from training.segmentation.generator import HeadGenerator, Sample
 from training.segmentation.labels import CLASSES, SMALL, class_weights, labels_folder, load_maps
 from training.segmentation.losses import patch_loss
-from training.segmentation.network import Architecture, SegmentationNet
 from training.segmentation.validate import (
     VALIDATION_MAPS,
     VALIDATION_SEED,

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from nibabel.processing import resample_from_to
 
+from deepprep.segmentation.compact.network import STRIDE, Architecture, SegmentationNet, predict
 from training.segmentation.generator import HeadGenerator, Sample
 from training.segmentation.labels import CLASSES, MERGED, labels_folder, load_maps
-from training.segmentation.network import STRIDE, Architecture, SegmentationNet, predict
 
 VALIDATION_MAPS = (15, 16)
 VALIDATION_SEED = 900_000

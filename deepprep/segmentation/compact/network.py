@@ -19,7 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.segmentation.labels import CLASSES
+CLASSES = (
+    0, 24, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 26, 28,
+    41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60,
+)  # fmt: skip
+"""FreeSurfer number of each output channel."""
 
 STRIDE = 16
 """Each side of an input must be a multiple of this."""
@@ -99,7 +103,7 @@ def coordinate_channels(
 
 
 class SegmentationNet(nn.Module):
-    """See the module's text; logits are in the order of ``labels.CLASSES``."""
+    """See the module's text; logits are in the order of ``CLASSES``."""
 
     def __init__(self, architecture: Architecture | None = None) -> None:
         super().__init__()

@@ -1,0 +1,1 @@
+"""The embedded engine: a compact network of our own, with weights in the package."""

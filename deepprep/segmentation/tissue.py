@@ -128,7 +128,7 @@ def segment_tissues(t1w: Volume, mask: np.ndarray, device: str = "cpu") -> Tissu
     scale = 1.0 / (high - low)
     model = _fit_mixture(np.clip((values - low) * scale, -0.05, 1.05))
 
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     inside = torch.as_tensor(mask[box], device=device)
     y = torch.as_tensor(
         np.ascontiguousarray(np.nan_to_num(t1w.data[box]), dtype=np.float32), device=device
@@ -150,7 +150,7 @@ def segment_tissues(t1w: Volume, mask: np.ndarray, device: str = "cpu") -> Tissu
     return TissueMaps(dseg, gm, wm, csf, fitted)
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     found = []
     for axis in range(3):
         other = tuple(a for a in range(3) if a != axis)
@@ -159,7 +159,7 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     return found[0], found[1], found[2]
 
 
-def _mixture_densities(y: np.ndarray, means: np.ndarray, sds: np.ndarray) -> np.ndarray:
+def mixture_densities(y: np.ndarray, means: np.ndarray, sds: np.ndarray) -> np.ndarray:
     """Densities of the five classes at ``y`` (N,), shape (5, N)."""
     out = np.zeros((_N_CLASSES, y.size))
     for k, pure in enumerate(_PURE):
@@ -181,7 +181,7 @@ def _fit_mixture(values: np.ndarray) -> TissueModel:
     sds = np.full(3, 0.06)
     weights = np.array([0.12, 0.12, 0.36, 0.12, 0.28])
     for _ in range(EM_ITERATIONS):
-        joint = weights[:, None] * _mixture_densities(centres, means, sds) + 1e-12
+        joint = weights[:, None] * mixture_densities(centres, means, sds) + 1e-12
         posterior = joint / joint.sum(axis=0) * counts
         weights = np.maximum(posterior.sum(axis=1), 1e-3 * counts.sum())
         weights = weights / weights.sum()
@@ -214,7 +214,7 @@ def _log_likelihoods(y: torch.Tensor, model: TissueModel) -> torch.Tensor:
     """(5, X, Y, Z) log density, by a look-up table over the intensity."""
     table_y = np.linspace(-0.06, 1.06, 1024)
     table = np.log(
-        model.weights[:, None] * _mixture_densities(table_y, model.means, model.sds) + 1e-9
+        model.weights[:, None] * mixture_densities(table_y, model.means, model.sds) + 1e-9
     )
     lut = torch.as_tensor(table, dtype=torch.float32, device=y.device)
     index = ((y + 0.06) / 1.12 * 1023).round().long().clamp(0, 1023)
@@ -253,14 +253,14 @@ def _fractions(y: torch.Tensor, posterior: torch.Tensor, model: TissueModel) -> 
     table_y = np.linspace(-0.06, 1.06, 1024)
     index = ((y + 0.06) / 1.12 * 1023).round().long().clamp(0, 1023)
     for mixed, (a, b) in ((1, (0, 1)), (3, (1, 2))):
-        expected = _expected_fraction(table_y, model.means[[a, b]], model.sds[[a, b]])
+        expected = expected_fraction(table_y, model.means[[a, b]], model.sds[[a, b]])
         upper = torch.as_tensor(expected, dtype=torch.float32, device=y.device)[index]
         out[b] += posterior[mixed] * upper
         out[a] += posterior[mixed] * (1 - upper)
     return out
 
 
-def _expected_fraction(y: np.ndarray, means: np.ndarray, sds: np.ndarray) -> np.ndarray:
+def expected_fraction(y: np.ndarray, means: np.ndarray, sds: np.ndarray) -> np.ndarray:
     """Posterior mean share of the brighter tissue in a two-tissue voxel of intensity ``y``."""
     fractions = (np.arange(MIXING_STEPS) + 0.5) / MIXING_STEPS
     mean = (1 - fractions) * means[0] + fractions * means[1]

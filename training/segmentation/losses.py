@@ -60,8 +60,9 @@ def patch_loss(
     features = net.coarse(image, origin)
     logits = net.coarse_head(features).float()
     share = coarse_target(target)
-    coarse_ce = _weighted_cross_entropy(logits, share, weights)
-    coarse_dice = _soft_dice(logits.softmax(1), share)
+    log_coarse = logits.log_softmax(1)
+    coarse_ce = _weighted_cross_entropy(log_coarse, share, weights)
+    coarse_dice = _soft_dice(log_coarse.exp(), share)
 
     outer, inner = [], []
     for start, size in zip(corner, image.shape[2:]):
@@ -72,19 +73,20 @@ def patch_loss(
     half = [slice(s.start // 2, s.stop // 2) for s in outer]
     fine = net.fine(image[:, :, *outer], features[:, :, *half])[:, :, *inner].float()
     truth = target[:, *(slice(c, c + tile) for c in corner)].long()
-    fine_ce = F.cross_entropy(fine, truth, weights)
+    log_fine = fine.log_softmax(1)
+    fine_ce = F.nll_loss(log_fine, truth, weights)
     one_hot = F.one_hot(truth, len(CLASSES)).permute(0, 4, 1, 2, 3).float()
-    fine_dice = _soft_dice(fine.softmax(1), one_hot)
+    fine_dice = _soft_dice(log_fine.exp(), one_hot)
 
     total = 0.5 * (coarse_ce + 1 - coarse_dice) + fine_ce + 1 - fine_dice
     return PatchLoss(total, fine_ce.item(), coarse_dice.item(), fine_dice.item())
 
 
 def _weighted_cross_entropy(
-    logits: torch.Tensor, share: torch.Tensor, weights: torch.Tensor
+    log_probability: torch.Tensor, share: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     weighted = share * weights.view(1, -1, 1, 1, 1)
-    return -(weighted * logits.log_softmax(1)).sum() / weighted.sum()
+    return -(weighted * log_probability).sum() / weighted.sum()
 
 
 def _soft_dice(probability: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

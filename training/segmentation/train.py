@@ -13,9 +13,11 @@ import argparse
 import contextlib
 import csv
 import math
+import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,15 @@ class Trainer:
         maps = load_maps(labels_folder(args.labels), numbers, args.device)
         self.weights = class_weights(maps).to(self.device)
         self.make = HeadGenerator(maps, tuple(args.patch), self.device)
+        self.pool: ProcessPoolExecutor | None = None
+        self.coming: dict[int, Future[Sample]] = {}
+        if args.workers:
+            self.pool = ProcessPoolExecutor(
+                args.workers,
+                multiprocessing.get_context("spawn"),
+                _start_worker,
+                (args.labels, tuple(numbers), tuple(args.patch)),
+            )
         self.run: Path = args.run
         self.run.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
@@ -85,7 +96,8 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One patch, one update."""
         start = time.perf_counter()
-        sample = self.make(self.args.seed * 10_000_000 + self.step)
+        self._set_mode()
+        sample = self._next_sample()
         image = sample.image.contiguous(memory_format=torch.channels_last_3d)
         corner = self._tile_corner(sample.target[0])
         generated = time.perf_counter()
@@ -156,11 +168,39 @@ class Trainer:
             forget_after(self.run / name, self.step)
         print(f"resumed at step {self.step}", flush=True)
 
+    def _next_sample(self) -> Sample:
+        """The patch of this step; those of the next steps are made meanwhile."""
+        first = self.args.seed * 10_000_000
+        if self.pool is None:
+            return self.make(first + self.step)
+        for step in range(self.step, self.step + 2 * self.args.workers + 1):
+            if step not in self.coming:
+                self.coming[step] = self.pool.submit(_work, first + step)
+        sample = self.coming.pop(self.step).result()
+        parts = (sample.image, sample.target, sample.origin)
+        return Sample(*(part.to(self.device) for part in parts))
+
+    def close(self) -> None:
+        """End the processes that make patches."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
     def _update_average(self) -> None:
         decay = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.net.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - decay)
+                else:
+                    self.average[name].copy_(value)
+
+    def _set_mode(self) -> None:
+        """Batch statistics at first; later those of inference, so that both see the same net."""
+        self.net.train()
+        if self.step >= self.args.freeze_norm * self.args.steps:
+            for module in self.net.modules():
+                if isinstance(module, torch.nn.BatchNorm3d):
+                    module.eval()
 
     def _tile_corner(self, target: torch.Tensor) -> tuple[int, int, int]:
         """Even first voxel of the fine tile: around a small structure, or around any brain."""
@@ -184,6 +224,22 @@ class Trainer:
         if self.args.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+_make: HeadGenerator | None = None
+
+
+def _start_worker(labels: str | None, numbers: tuple[int, ...], patch: tuple) -> None:
+    global _make
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _make = HeadGenerator(load_maps(labels_folder(labels), numbers), patch)
+
+
+def _work(seed: int) -> Sample:
+    assert _make is not None
+    return _make(seed)
 
 
 def append(path: Path, fields: tuple[str, ...], row: list) -> None:
@@ -230,10 +286,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fine", type=int, default=Architecture().fine)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--freeze-norm", type=float, default=0.4,
+        help="part of the schedule after which the statistics of batch normalisation stay",
+    )  # fmt: skip
     parser.add_argument("--train-maps", type=int, nargs="+", help="default 1 to 14")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make patches")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     parser.add_argument("--validate-every", type=int, default=250, help="steps; 0: never")
     args = parser.parse_args(argv)
@@ -260,6 +321,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run_leg(trainer, stop)
     finally:
+        trainer.close()
         (args.run / "pid").unlink(missing_ok=True)
         for number, handler in zip(signals, before):
             signal.signal(number, handler)

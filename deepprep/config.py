@@ -59,6 +59,13 @@ class Settings:
     """Framewise displacement in mm above which a frame is a motion outlier."""
     dvars_spike_threshold: float = 1.5
     """Standardised DVARS above which a frame is a motion outlier."""
+    seg_engine: str = "auto"
+    """``auto`` (official weights when they are there, else ours), ``deepprep``,
+    ``fastsurfer-vinn`` or ``fastsurfer-v1``."""
+    seg_threshold: float = 0.5
+    """Posterior from which a voxel is called brain structure."""
+    models_dir: Path | None = None
+    """Folder of official weights; ``None`` looks in DEEPPREP_MODELS_DIR and the user's cache."""
     skull_strip_t1w: str = "auto"
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
     subject_anatomical_reference: str = "unbiased"
@@ -129,6 +136,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "slice_time_ref",
         "fd_spike_threshold",
         "dvars_spike_threshold",
+        "seg_engine",
+        "seg_threshold",
+        "models_dir",
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "random_seed",
@@ -204,8 +214,17 @@ def from_toml(path: str | os.PathLike) -> Settings:
     return replace(Settings(), **read_options(path))
 
 
-_PATHS = {"bids_dir", "out_dir", "work_dir", "bids_filter_file", "bids_database_dir", "config_file"}
-_NUMBERS = {"slice_time_ref", "fd_spike_threshold", "dvars_spike_threshold", "mem_gb"}
+_PATHS = {
+    *("bids_dir", "out_dir", "work_dir", "bids_filter_file", "bids_database_dir"),
+    *("models_dir", "config_file"),
+}
+_NUMBERS = {
+    "slice_time_ref",
+    "fd_spike_threshold",
+    "dvars_spike_threshold",
+    "seg_threshold",
+    "mem_gb",
+}
 
 
 def _typed(name: str, value: Any, file: Path) -> Any:

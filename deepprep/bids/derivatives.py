@@ -32,6 +32,8 @@ BIDSIGNORE = (
     "*_xfm.*",
     "*.surf.gii",
     "*_boldref.nii.gz",
+    "*_uncertainty.nii.gz",
+    "*_uncertainty.json",
     "*_bold.func.gii",
     "*_mixing.tsv",
     "*_timeseries.tsv",

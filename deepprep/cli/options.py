@@ -64,7 +64,6 @@ REFUSED: dict[str, str] = {
     # The seed text
     "--clinical-mode": NOT_YET,
     "--lesion-mask": NOT_YET,
-    "--seg-threshold": NOT_YET,
     "--surf-recon": NOT_YET + " (surfaces)",
     "--surf-recon-fallback": NOT_YET + " (surfaces)",
     "--surface-parcellation": NOT_YET + " (surfaces)",
@@ -99,6 +98,9 @@ IGNORABLE = ("fieldmaps", "slicetiming", "sbref", "t2w", "flair", "fmap-jacobian
 
 SKULL_STRIP = ("auto", "skip", "force")
 """Values of ``--skull-strip-t1w``."""
+
+SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
+"""Values of ``--seg-engine``."""
 
 REFERENCES = ("first-lex", "unbiased", "sessionwise")
 """Values of ``--subject-anatomical-reference``."""

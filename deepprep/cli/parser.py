@@ -15,6 +15,7 @@ from deepprep.cli.options import (
     NO_EFFECT,
     REFERENCES,
     REFUSED,
+    SEG_ENGINES,
     SKULL_STRIP,
 )
 from deepprep.errors import InputError, NotAvailableError
@@ -198,6 +199,24 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="X",
         help="standardised DVARS of a motion outlier (default 1.5)",
+    )
+    add(
+        "--seg-engine",
+        choices=SEG_ENGINES,
+        help="whole-brain segmentation: auto (official FastSurfer weights when they are in the "
+        "models folder, else the embedded network; default), " + ", ".join(SEG_ENGINES[1:]),
+    )
+    add(
+        "--seg-threshold",
+        type=float,
+        metavar="P",
+        help="posterior from which a voxel is called brain structure (default 0.5)",
+    )
+    add(
+        "--models-dir",
+        metavar="DIR",
+        help="folder of official weights (default $DEEPPREP_MODELS_DIR, then the user's cache; "
+        "see deepprep models)",
     )
     add(
         "--skull-strip-t1w",

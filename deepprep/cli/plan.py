@@ -74,7 +74,8 @@ def _subject(
         f"    reference       {reference}",
         "    bias field      N4 (SimpleITK)",
         f"    brain mask      {skull}",
-        "    tissues         Gaussian mixture with Markov random field, partial volume (torch)",
+        f"    segmentation    {_segmentation(settings)}",
+        "    tissues         posteriors and local intensities, partial volume",
         "    normalisation   "
         + (
             f"affine, then stationary velocity field with local correlation, to "
@@ -92,6 +93,13 @@ def _subject(
     for rejected in subject.rejected_fieldmaps:
         lines.append(f"  field map   not usable: {describe_rejected(rejected, settings.bids_dir)}")
     return lines, estimate
+
+
+def _segmentation(settings: Settings) -> str:
+    from deepprep.segmentation.engines import choose_engine
+
+    engine, _, reason = choose_engine(settings.seg_engine, settings.models_dir)
+    return f"{engine.name} ({reason})"
 
 
 def _run(run: Run, spaces: Sequence[OutputSpace], settings: Settings, cost: Estimate) -> list[str]:

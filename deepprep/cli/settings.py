@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepprep.bids.spaces import parse_spaces
-from deepprep.cli.options import IGNORABLE, REFERENCES, SKULL_STRIP
+from deepprep.cli.options import IGNORABLE, REFERENCES, SEG_ENGINES, SKULL_STRIP
 from deepprep.config import DEFAULT_OUTPUT_SPACES, Settings, new_run_uuid, read_options
 from deepprep.errors import InputError
 
@@ -78,7 +78,7 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
             result[name] = () if labels == ("all",) else labels
     if "task_id" in options:
         result["task_id"] = _labels(options["task_id"], "task-")
-    for name in ("bids_filter_file", "bids_database_dir", "work_dir"):
+    for name in ("bids_filter_file", "bids_database_dir", "models_dir", "work_dir"):
         if name in options:
             result[name] = _path(options[name])
     result.update({name: options[name] for name in _UNCHANGED if name in options})
@@ -110,7 +110,14 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
 
 _UNCHANGED = (
     *("analysis_level", "skip_bids_validation", "anat_only", "dummy_scans", "fd_spike_threshold"),
-    *("dvars_spike_threshold", "skull_strip_t1w", "subject_anatomical_reference", "random_seed"),
+    *(
+        "dvars_spike_threshold",
+        "seg_engine",
+        "seg_threshold",
+        "skull_strip_t1w",
+        "subject_anatomical_reference",
+        "random_seed",
+    ),
     *("nprocs", "omp_nthreads", "clean_workdir", "stop_on_first_crash", "reports_only"),
     *("boilerplate_only", "dry_run"),
 )
@@ -151,6 +158,10 @@ def _check_values(settings: Settings) -> None:
             f"--dvars-spike-threshold {settings.dvars_spike_threshold:g} must be above 0",
         ),
         (
+            not 0 < settings.seg_threshold < 1,
+            f"--seg-threshold {settings.seg_threshold:g} must lie between 0 and 1",
+        ),
+        (
             not 0 <= settings.slice_time_ref <= 1,
             f"--slice-time-ref {settings.slice_time_ref:g} must be from 0 to 1",
         ),
@@ -173,6 +184,7 @@ def _check_values(settings: Settings) -> None:
     # The parser has checked these already, unless they come from a configuration file.
     for flag, values, allowed in (
         ("--ignore", settings.ignore, IGNORABLE),
+        ("--seg-engine", (settings.seg_engine,), SEG_ENGINES),
         ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),
         ("--subject-anatomical-reference", (settings.subject_anatomical_reference,), REFERENCES),
     ):

@@ -134,39 +134,87 @@ def CorrectBias(t1w: File, mask: File, label: str) -> File:
     return keep_volume(correct_bias(load_volume(str(t1w)), inside).corrected, "t1w.nii")
 
 
-@stage(cpus=2, mem_gb=5.0, gpu=True, title="Tissue classes")
-@python.define(outputs=["dseg", "gm", "wm", "csf", "info"])
-def SegmentTissues(
-    t1w: File, mask: File, device: str, label: str
-) -> tuple[File, File, File, File, File]:
-    """Grey matter, white matter and CSF of the bias-corrected T1w."""
+@stage(cpus=2, mem_gb=4.0, gpu=True, title="Whole-brain segmentation")
+@python.define(outputs=["labels", "mask", "dseg", "gm", "wm", "csf", "uncertainty", "info"])
+def SegmentBrain(
+    t1w: File,
+    mask: File,
+    engine: str,
+    files: list[str],
+    weights: list[str],
+    threshold: float,
+    device: str,
+    label: str,
+) -> tuple[File, File, File, File, File, File, File, File]:
+    """Brain structures, tissue fractions and the final brain mask of the bias-corrected T1w.
+
+    Parameters
+    ----------
+    t1w, mask : File
+        Bias-corrected T1w and the mask of the brain extraction.
+    engine : str
+        Name of the segmentation engine.
+    files, weights : list of str
+        Files of its weights, and their hashes: other weights are another task.
+    threshold : float
+        ``--seg-threshold``.
+    device, label : str
+        Torch device; subject, for messages.
+    """
     import numpy as np
 
     from deepprep.errors import StageError
     from deepprep.interfaces.files import keep_json, keep_volume
     from deepprep.interfaces.nifti import load_volume
     from deepprep.quality.metrics import anatomical_metrics
-    from deepprep.segmentation.tissue import segment_tissues
+    from deepprep.quality.segmentation import segmentation_metrics
+    from deepprep.segmentation.brain import choose_brain
+    from deepprep.segmentation.engines import make_engine
+    from deepprep.segmentation.partial_volume import tissue_maps
 
     volume = load_volume(str(t1w))
-    inside = load_volume(str(mask), np.uint8).data > 0
+    extracted = load_volume(str(mask), np.uint8).data > 0
     try:
-        maps = segment_tissues(volume, inside, device)
+        found = make_engine(engine).segment(
+            volume, extracted, [Path(f) for f in files], device=device, threshold=threshold
+        )
+        brain = choose_brain(extracted, found.labels, volume.zooms_mm)
+        maps = tissue_maps(volume, found, brain.mask)
     except ValueError as err:
-        raise StageError(f"sub-{label}: {err}; check the T1w image and its brain mask.") from err
-    labels = volume.like(maps.dseg)
+        raise StageError(
+            f"sub-{label.removeprefix('sub-')}: {err}; check that the T1w file really is a "
+            "T1-weighted head, whole and right side up."
+        ) from err
+    inside = volume.like(brain.mask.astype(np.uint8))
+    labels = volume.like(np.where(brain.mask, found.labels, 0).astype(np.uint8))
+    dseg = volume.like(maps.dseg)
+    structures, summary, warnings = segmentation_metrics(labels, found)
     info = {
+        "engine": found.engine,
+        "notes": list(found.notes),
+        "structures": structures,
+        "brain_dice": brain.dice,
+        "brain_source": brain.source,
+        "brain_ml": float(brain.mask.sum()) * volume.grid.voxel_volume_mm3 / 1000.0,
+        "warnings": [*([brain.warning] if brain.warning else []), *warnings],
         "volumes_ml": maps.volumes_ml(volume.grid.voxel_volume_mm3),
         "means": maps.model.means,
         "sds": maps.model.sds,
-        "quality": anatomical_metrics(volume, volume.like(inside), labels),
+        "quality": {
+            **anatomical_metrics(volume, inside, dseg),
+            "brain_mask_dice": brain.dice,
+            **summary,
+        },
     }
     return (
-        keep_volume(labels, "dseg.nii"),
+        keep_volume(labels, "aseg.nii"),
+        keep_volume(inside, "mask.nii"),
+        keep_volume(dseg, "dseg.nii"),
         keep_volume(volume.like(maps.gm), "gm.nii"),
         keep_volume(volume.like(maps.wm), "wm.nii"),
         keep_volume(volume.like(maps.csf), "csf.nii"),
-        keep_json(info, "tissues.json"),
+        keep_volume(volume.like(found.uncertainty), "uncertainty.nii"),
+        keep_json(info, "segmentation.json"),
     )
 
 
@@ -307,18 +355,19 @@ def WarpAnatomy(
 
 
 @stage(cpus=1, mem_gb=2.0, title="Anatomical figures")
-@python.define(outputs=["figure"])
-def DrawTissues(t1w: File, mask: File, dseg: File, label: str) -> File:
-    """Figure of the brain mask and the tissue classes."""
+@python.define(outputs=["tissues", "structures"])
+def DrawSegmentation(
+    t1w: File, mask: File, dseg: File, labels: File, label: str
+) -> tuple[File, File]:
+    """Figures of the brain mask with the tissue classes, and of the brain structures."""
     import numpy as np
 
     from deepprep.interfaces.nifti import load_volume
-    from deepprep.reports.figures import plot_dseg
+    from deepprep.reports.figures import plot_dseg, plot_structures
 
-    figure = plot_dseg(
-        load_volume(str(t1w)),
-        load_volume(str(mask), np.uint8),
-        load_volume(str(dseg), np.uint8),
-        Path.cwd() / "dseg.svg",
+    head, inside = load_volume(str(t1w)), load_volume(str(mask), np.uint8)
+    tissues = plot_dseg(head, inside, load_volume(str(dseg), np.uint8), Path.cwd() / "dseg.svg")
+    structures = plot_structures(
+        head, inside, load_volume(str(labels), np.uint8), Path.cwd() / "aseg.svg"
     )
-    return File(figure)
+    return File(tissues), File(structures)

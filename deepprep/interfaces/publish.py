@@ -21,8 +21,12 @@ def PublishAnatomy(
     csf: File,
     conform_info: File,
     mask_info: File,
-    tissue_info: File,
-    figure: File,
+    labels: File,
+    uncertainty: File,
+    segmentation_info: File,
+    tissue_figure: File,
+    structure_figure: File,
+    engine_reason: str,
     subject: str,
     spaces: list[str],
     problems: list[str],
@@ -36,8 +40,12 @@ def PublishAnatomy(
 
     Parameters
     ----------
-    t1w, mask, dseg, gm, wm, csf, conform_info, mask_info, tissue_info, figure : File
+    t1w, mask, dseg, gm, wm, csf, conform_info, mask_info : File
         Results of the anatomical tasks.
+    labels, uncertainty, segmentation_info, tissue_figure, structure_figure : File
+        Results of the segmentation.
+    engine_reason : str
+        Why this segmentation engine, in a phrase.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     spaces, problems : list of str
@@ -68,7 +76,9 @@ def PublishAnatomy(
     root = Path(out_dir)
     entities = anatomical_entities(inputs.t1w, inputs.anatomical_session)
     delivery = Delivery(root, inputs.name, "anat", run_uuid)
-    conformed, masked, tissues = (read_json(f) for f in (conform_info, mask_info, tissue_info))
+    conformed, masked, segmented = (
+        read_json(f) for f in (conform_info, mask_info, segmentation_info)
+    )
     sources = [bids_uri(i.path, bids_dir) for i in inputs.t1w]
 
     def path(**names: str) -> Path:
@@ -81,6 +91,16 @@ def PublishAnatomy(
     )
     delivery.put(mask, path(desc="brain", suffix="mask"), {"Type": "Brain", "RawSources": sources})
     delivery.put(dseg, path(suffix="dseg"), {"Sources": sources})
+    delivery.put(
+        labels,
+        path(desc="aseg", suffix="dseg"),
+        {"Sources": sources, "Engine": segmented["engine"], "EngineReason": engine_reason},
+    )
+    delivery.put(
+        uncertainty,
+        path(desc="aseg", suffix="uncertainty"),
+        {"Sources": sources, "Description": "0 sure, 1 unsure: see the methods text"},
+    )
     for name, file in (("GM", gm), ("WM", wm), ("CSF", csf)):
         delivery.put(file, path(label=name, suffix="probseg"), {"Sources": sources})
     if conformed["n_averaged"] > 1:
@@ -98,7 +118,8 @@ def PublishAnatomy(
             root, entities, datatype="figures", suffix=suffix, extension=extension, desc=desc
         )
 
-    delivery.put(figure, shown("dseg", ".svg"))
+    delivery.put(tissue_figure, shown("dseg", ".svg"))
+    delivery.put(structure_figure, shown("dseg", ".svg", "aseg"))
     rows = [
         ConformRow(r["name"], r["orientation"], r["shape"], r["zooms_mm"], r["note"])
         for r in conformed["rows"]
@@ -110,8 +131,8 @@ def PublishAnatomy(
     tasks: dict[str, int] = {}
     for run in inputs.bold:
         tasks[run.entities["task"]] = tasks.get(run.entities["task"], 0) + 1
-    volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in tissues["volumes_ml"].items())
-    warnings = list(problems)
+    volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in segmented["volumes_ml"].items())
+    warnings = [*problems, *segmented["warnings"]]
     if not masked["plausible"]:
         warnings.append(
             f"The brain mask holds {masked['volume_ml']:.0f} ml, which is not plausible for a "
@@ -124,8 +145,15 @@ def PublishAnatomy(
         bold_by_task=tasks,
         spaces=spaces,
         decisions={
-            "Brain mask": Decision(masked["method"], masked["reason"]),
-            "Brain volume": Decision(f"{masked['volume_ml']:.0f} ml", volumes),
+            "Brain extraction": Decision(masked["method"], masked["reason"]),
+            "Segmentation": Decision(
+                segmented["engine"], "; ".join([engine_reason, *segmented["notes"]])
+            ),
+            "Brain mask": Decision(
+                f"from the {segmented['brain_source']}",
+                f"Dice of extraction and segmentation {segmented['brain_dice']:.3f}",
+            ),
+            "Brain volume": Decision(f"{segmented['brain_ml']:.0f} ml", volumes),
             "Surfaces": Decision("not made", "not available yet in this version"),
             "Device": Decision(device),
         },
@@ -140,9 +168,10 @@ def PublishAnatomy(
         methods.conform(conformed["n_averaged"], conformed["reference"]),
         methods.brain_mask(version("deepbet"), masked["method"] == "input"),
         methods.bias_correction(version("SimpleITK")),
+        methods.whole_brain_segmentation(segmented["engine"]),
         methods.tissue_segmentation(),
     ]
-    quality = {k: v for k, v in tissues["quality"].items() if v is not None}
+    quality = {k: v for k, v in segmented["quality"].items() if v is not None}
     name = path(desc="preproc", suffix="T1w").name.split("_desc-")[0] + "_T1w"
     return delivery.close(steps=steps, metrics={name: quality})
 

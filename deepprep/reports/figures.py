@@ -27,6 +27,7 @@ __all__ = [
     "plot_coregistration",
     "plot_dseg",
     "plot_rois",
+    "plot_structures",
     "plot_template_flicker",
     "plot_tsnr",
 ]
@@ -35,6 +36,27 @@ DSEG_LABELS = {"GM": 1, "WM": 2, "CSF": 3}
 """Values of the three-tissue ``dseg`` derivative, as fMRIPrep writes it."""
 MASK_COLOUR, PIAL_COLOUR, WHITE_COLOUR = "#ff4b4b", "#ffd23f", "#35c9ff"
 ROI_COLOURS = ("#ff4b4b", "#ff5fd2", "#35c9ff", "#ffd23f", "#59e36f", "#b18cff")
+
+
+STRUCTURE_GROUPS: tuple[tuple[str, tuple[int, ...], str], ...] = (
+    ("left cerebrum", (2, 3), "#2f7dff"),
+    ("right cerebrum", (41, 42), "#9cc4ff"),
+    ("ventricles", (4, 5, 14, 15, 43, 44), "#b18cff"),
+    ("left thalamus, pallidum", (10, 13), "#0aa66e"),
+    ("right thalamus, pallidum", (49, 52), "#8ff0c8"),
+    ("left putamen, accumbens", (12, 26), "#e0409a"),
+    ("right putamen, accumbens", (51, 58), "#ffb0dc"),
+    ("left caudate, ventral DC", (11, 28), "#1fb8e0"),
+    ("right caudate, ventral DC", (50, 60), "#a8e9fa"),
+    ("left hippocampus", (17,), "#e8b800"),
+    ("right hippocampus", (53,), "#fff0a0"),
+    ("left amygdala", (18,), "#ff4b4b"),
+    ("right amygdala", (54,), "#ffb3b3"),
+    ("brain stem", (16,), "#c9d3df"),
+    ("left cerebellum", (7, 8), "#f58a1f"),
+    ("right cerebellum", (46, 47), "#ffd0a0"),
+)
+"""What :func:`plot_structures` draws: name, FreeSurfer numbers, colour."""
 
 
 def plot_dseg(
@@ -71,6 +93,30 @@ def plot_dseg(
     ]
     layer = Layer(t1w, "T1w", grey_window(t1w, mask))
     return write_mosaic(out_svg, [layer], contours, layout, "Brain mask and tissue segmentation")
+
+
+def plot_structures(t1w: Volume, mask: Volume, labels: Volume, out_svg: str | os.PathLike) -> Path:
+    """T1w with the contours of the deep structures, the ventricles and the cerebellum.
+
+    Left structures are drawn in full colours and right ones in lighter ones, so that swapped
+    sides are seen.
+
+    Parameters
+    ----------
+    t1w, mask, labels : Volume
+        Preprocessed T1w, brain mask, FreeSurfer numbers.
+    out_svg : path-like
+        File to write.
+    """
+    layout = layout_around(mask)
+    labels = crop(labels, layout)
+    contours = [
+        Contour(labels.like(np.isin(labels.data, numbers).astype(np.uint8)), colour, name)
+        for name, numbers, colour in STRUCTURE_GROUPS
+        if np.isin(labels.data, numbers).any()
+    ]
+    layer = Layer(t1w, "T1w", grey_window(t1w, mask))
+    return write_mosaic(out_svg, [layer], contours, layout, "Brain structures")
 
 
 def plot_template_flicker(

@@ -90,15 +90,34 @@ def brain_mask(version: str, skull_stripped_input: bool = False) -> Step:
     return Step("brain_mask", "anatomical", text)
 
 
+_ENGINE_TEXTS = {
+    "deepprep": "the embedded convolutional network of DeepPrep, a U-Net [@unet] trained on images "
+    "synthesised from label maps [@synthseg]; its posterior is the mean of those of the image and "
+    "of its left-right mirror",
+    "fastsurfer-vinn": "*FastSurferVINN* [@fastsurfer; @fastsurfervinn] with its official weights",
+    "fastsurfer-v1": "*FastSurferCNN* [@fastsurfer] with its official weights",
+}
+
+
+def whole_brain_segmentation(engine: str) -> Step:
+    """The network that labelled the brain's structures, by the name of its engine."""
+    return Step(
+        "segmentation",
+        "anatomical",
+        "Brain structures were labelled in FreeSurfer's numbering by "
+        f"{_ENGINE_TEXTS.get(engine, engine)}. The brain mask is that of the segmentation.",
+    )
+
+
 def tissue_segmentation() -> Step:
-    """Gaussian mixture with a Markov random field."""
+    """Partial volume from posteriors and local intensities."""
     return Step(
         "tissue",
         "anatomical",
-        "Brain tissue was segmented into cerebrospinal fluid (CSF), white matter (WM) and grey "
-        "matter (GM) by a mixture model of the intensities [@unified_segmentation] with Gaussian "
-        "tissues and partial-volume classes between them [@tohka_pve], regularised by a hidden "
-        "Markov random field [@fast].",
+        "Fractions of cerebrospinal fluid (CSF), white matter (WM) and grey matter (GM) were "
+        "computed in every voxel from the posteriors of the segmentation and a partial-volume "
+        "model of the intensities [@santago_pve], relative to the local means of the tissues; deep "
+        "grey nuclei and the brain stem keep the posteriors of the segmentation.",
     )
 
 

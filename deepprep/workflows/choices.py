@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
+from deepprep.segmentation.engines import choose_engine
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Choices:
     anat_only: bool
     device: str
     random_seed: int
+    seg_engine: str
+    seg_files: tuple[str, ...]
+    seg_reason: str
+    seg_threshold: float
     skull_strip_t1w: str
     subject_anatomical_reference: str
     dummy_scans: int | None
@@ -42,7 +47,8 @@ class Choices:
     def from_json(cls, text: str) -> Choices:
         """Read what :meth:`to_json` wrote."""
         raw = json.loads(text)
-        return cls(**{**raw, "output_spaces": tuple(raw["output_spaces"])})
+        tuples = {name: tuple(raw[name]) for name in ("output_spaces", "seg_files")}
+        return cls(**{**raw, **tuples})
 
     @classmethod
     def from_settings(cls, settings: Settings, device: str) -> Choices:
@@ -53,7 +59,13 @@ class Choices:
         settings : Settings
         device : str
             The torch device that ``--device`` came to.
+
+        Raises
+        ------
+        MissingResourceError
+            When the weights of the segmentation asked for are not there.
         """
+        engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
         return cls(
             bids_dir=str(settings.bids_dir),
             out_dir=str(settings.out_dir),
@@ -62,6 +74,10 @@ class Choices:
             anat_only=settings.anat_only,
             device=device,
             random_seed=settings.random_seed,
+            seg_engine=engine.name,
+            seg_files=tuple(str(path) for path in files),
+            seg_reason=reason,
+            seg_threshold=settings.seg_threshold,
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
             dummy_scans=settings.dummy_scans,

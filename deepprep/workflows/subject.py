@@ -14,10 +14,10 @@ from deepprep.image.brain_mask import weight_files
 from deepprep.interfaces.anatomy import (
     ConformT1w,
     CorrectBias,
-    DrawTissues,
+    DrawSegmentation,
     MaskBrain,
     Normalise,
-    SegmentTissues,
+    SegmentBrain,
     WarpAnatomy,
 )
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
@@ -74,21 +74,32 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     nu = workflow.add(
         CorrectBias(t1w=conformed.t1w, mask=masked.mask, label=label), name="bias_field"
     )
-    tissue = workflow.add(
-        SegmentTissues(t1w=nu.t1w, mask=masked.mask, device=options.device, label=label),
-        name="tissues",
+    brain = workflow.add(
+        SegmentBrain(
+            t1w=nu.t1w,
+            mask=masked.mask,
+            engine=options.seg_engine,
+            files=list(options.seg_files),
+            weights=[weights_stamp(path) for path in options.seg_files],
+            threshold=options.seg_threshold,
+            device=options.device,
+            label=label,
+        ),
+        name="segmentation",
     )
-    figure = workflow.add(
-        DrawTissues(t1w=nu.t1w, mask=masked.mask, dseg=tissue.dseg, label=label),
-        name="draw_tissues",
+    figures = workflow.add(
+        DrawSegmentation(
+            t1w=nu.t1w, mask=brain.mask, dseg=brain.dseg, labels=brain.labels, label=label
+        ),
+        name="draw_segmentation",
     )
     anatomy = {
         "t1w": nu.t1w,
-        "mask": masked.mask,
-        "dseg": tissue.dseg,
-        "gm": tissue.gm,
-        "wm": tissue.wm,
-        "csf": tissue.csf,
+        "mask": brain.mask,
+        "dseg": brain.dseg,
+        "gm": brain.gm,
+        "wm": brain.wm,
+        "csf": brain.csf,
     }
     written = workflow.add(
         PublishAnatomy(
@@ -96,8 +107,12 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             **where,
             conform_info=conformed.info,
             mask_info=masked.info,
-            tissue_info=tissue.info,
-            figure=figure.figure,
+            labels=brain.labels,
+            uncertainty=brain.uncertainty,
+            segmentation_info=brain.info,
+            tissue_figure=figures.tissues,
+            structure_figure=figures.structures,
+            engine_reason=options.seg_reason,
             spaces=[str(s) for s in options.spaces],
             problems=problems,
             device=options.device,

@@ -29,7 +29,6 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
     import numpy as np
 
     from deepprep.image.conform import conform, conform_target, to_ras
-    from deepprep.image.resample import resample
     from deepprep.interfaces.files import keep_json, keep_volume
     from deepprep.interfaces.nifti import load_volume
     from deepprep.registration.average import robust_average
@@ -50,14 +49,9 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
     maps = [np.eye(4)]
     average = conformed[0]
     if len(conformed) > 1:
-        average, affines = robust_average(conformed, device=device)
+        first = 0 if reference == "first-lex" else None
+        average, affines = robust_average(conformed, in_space_of=first, device=device)
         maps = [a.matrix for a in affines]
-        if reference == "first-lex":
-            # The average moves to where the first image is: through its own map.
-            grid = conformed[0].grid
-            to_average = affines[0].inverse()
-            average = resample(average, grid, to_average, "cubic")
-            maps = [(a @ to_average).matrix for a in affines]
     for n, row in enumerate(rows):
         if n in target.dropped:
             row["note"] = "left out: resolution much lower than the best"

@@ -198,6 +198,7 @@ def PublishStandardAnatomy(
     csf: File,
     info: File,
     figure: File,
+    mask_info: File,
     entities_of_space: dict[str, str],
     subject: str,
     out_dir: str,
@@ -212,6 +213,8 @@ def PublishStandardAnatomy(
         Results of :func:`deepprep.interfaces.anatomy.WarpAnatomy`.
     entities_of_space : dict
         ``space``, and ``cohort`` and ``res`` where they apply.
+    mask_info : File
+        How the brain mask was made.
     subject, out_dir, run_uuid, label : str
         What and where.
     """
@@ -233,7 +236,8 @@ def PublishStandardAnatomy(
             **{"datatype": "anat", **entities_of_space, **names},  # type: ignore[arg-type]
         )
 
-    delivery.put(t1w, path(desc="preproc", suffix="T1w"), {"SkullStripped": False})
+    stripped = read_json(mask_info)["method"] == "input"
+    delivery.put(t1w, path(desc="preproc", suffix="T1w"), {"SkullStripped": stripped})
     delivery.put(mask, path(desc="brain", suffix="mask"), {"Type": "Brain"})
     delivery.put(dseg, path(suffix="dseg"), {})
     for tissue, file in (("GM", gm), ("WM", wm), ("CSF", csf)):

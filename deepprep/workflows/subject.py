@@ -118,7 +118,9 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             ),
             name=f"write_transforms_{_plain(template)}",
         )
-        _standard_spaces(anatomy, normalised.to_template, template, options, where)
+        _standard_spaces(
+            anatomy, normalised.to_template, template, options, {**where, "mask_info": masked.info}
+        )
         transforms[template] = normalised.to_template
 
     if not options.anat_only:

@@ -132,7 +132,7 @@ def PublishAnatomy(
         problems=warnings,
     )
     page = derivative_path(
-        root, {"sub": entities["sub"]}, datatype="figures", suffix="T1w", extension=".html",
+        root, inputs.own_entities, datatype="figures", suffix="T1w", extension=".html",
         desc="summary",
     )  # fmt: skip
     delivery.text(subject_summary(summary), page)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from deepprep.image.resample import resample_image
 from deepprep.image.volume import Grid, Volume
@@ -18,6 +19,10 @@ MIN_ZOOM_MM = 0.2
 
 MAX_ZOOM_MM = 10.0
 """Larger voxels are a header error."""
+
+
+MAX_HOLE_MM3 = 1000.0
+"""Enclosed groups of NaN voxels up to this volume are filled; larger ones are background."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,38 @@ def to_ras(volume: Volume) -> Volume:
     data = nib.apply_orientation(volume.data, ornt)
     affine = volume.affine @ nib.orientations.inv_ornt_aff(ornt, volume.shape[:3])
     return Volume(np.ascontiguousarray(data), affine)
+
+
+def finite(volume: Volume) -> Volume:
+    """Replace NaN and infinite voxels.
+
+    Small groups of them enclosed by the image are filled from the nearest voxels; large groups,
+    and those at the edge of the image, are background: zero.
+
+    Parameters
+    ----------
+    volume : Volume
+        (X, Y, Z).
+
+    Returns
+    -------
+    Volume
+        The same volume if all voxels are finite.
+    """
+    bad = ~np.isfinite(volume.data)
+    if not bad.any():
+        return volume
+    data = np.where(bad, np.float32(0), volume.data)
+    groups, _ = ndimage.label(np.pad(bad, 1, constant_values=True))
+    groups = groups[1:-1, 1:-1, 1:-1]
+    sizes_mm3 = np.bincount(groups.ravel()) * volume.grid.voxel_volume_mm3
+    small = sizes_mm3 <= MAX_HOLE_MM3
+    # The padding makes everything that touches the edge one group, with the number of its corner.
+    small[[0, 1]] = False
+    holes = small[groups]
+    nearest = ndimage.distance_transform_edt(bad, return_distances=False, return_indices=True)
+    data[holes] = data[tuple(axis[holes] for axis in nearest)]
+    return volume.like(data)
 
 
 def conform_target(grids: list[Grid]) -> ConformTarget:

@@ -28,13 +28,13 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
     """
     import numpy as np
 
-    from deepprep.image.conform import conform, conform_target, to_ras
+    from deepprep.image.conform import conform, conform_target, finite, to_ras
     from deepprep.interfaces.files import keep_json, keep_volume
     from deepprep.interfaces.nifti import load_volume
     from deepprep.registration.average import robust_average
 
     originals = [load_volume(str(f)) for f in t1w]
-    originals = [v.frame(0).like(np.nan_to_num(v.frame(0).data)) for v in originals]
+    originals = [finite(v.frame(0)) for v in originals]
     rows = [
         {
             "name": Path(str(f)).name,

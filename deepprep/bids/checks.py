@@ -119,6 +119,7 @@ _DAMAGED = {
         "BAD_TYPE",
         "NAN_VALUES",
         "ALL_ZERO",
+        "CONSTANT",
         "NO_ORIENTATION",
         "BAD_ORIENTATION",
         "SHEARED_ORIENTATION",
@@ -152,7 +153,13 @@ def _check_subject(
 
     for image in subject.t1w:
         finding = findings[image.path]
-        if finding is not None:
+        if finding is not None and finding.code == "NAN_VALUES":
+            remedy = (
+                "They are filled from their neighbours inside the head and taken as empty "
+                "elsewhere; convert the image again if it should have none."
+            )
+            add(image, "warning", Finding("NAN_IN_T1W", finding.what, remedy))
+        elif finding is not None:
             add(image, "error", finding)
         for level, finding in check_t1w(image):
             add(image, level, finding)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,9 @@ def find_fieldmaps(
     finally:
         sdc.clear_registry()
     failed += recorder.failed
+    estimators = [
+        one for estimator in estimators for one in _by_session(estimator, sessions, failed, root)
+    ]
 
     candidates = []
     for estimator in estimators:
@@ -128,6 +132,43 @@ def find_fieldmaps(
                 )
             )
     return FoundFieldmaps(tuple(candidates), tuple(failed))
+
+
+def _by_session(
+    estimator: Any, sessions: Sequence[str], failed: list[RejectedFieldmap], root: Path
+) -> list[Any]:
+    """One field map per session from one that sdcflows made of several.
+
+    Many data sets give the field maps of every session the same B0FieldIdentifier; sdcflows then
+    takes the files of all sessions for one field map, and those of sessions not asked for too.
+    """
+    from sdcflows import fieldmaps as sdc
+
+    by_session: dict[str, list[Any]] = {}
+    for file in estimator.sources:
+        by_session.setdefault(_session_of(file.path), []).append(file)
+    wanted = {s: files for s, files in by_session.items() if not sessions or s in sessions}
+    if len(by_session) == 1:
+        return [estimator] if wanted else []
+    found = []
+    for files in wanted.values():
+        # Those without the identifier (magnitudes) were added by sdcflows, and will be again.
+        files = [f for f in files if f.metadata.get("B0FieldIdentifier")] or files
+        sdc.clear_registry()
+        try:
+            found.append(sdc.FieldmapEstimation(files, bids_id=estimator.bids_id))
+        except (ValueError, TypeError) as error:
+            method = estimator.method.name.lower()
+            names = tuple(str(f.path) for f in files)
+            failed.append(RejectedFieldmap(method, names, _short(str(error), root)))
+        finally:
+            sdc.clear_registry()
+    return found
+
+
+def _session_of(path: str | Path) -> str:
+    match = re.search(r"_ses-([a-zA-Z0-9+]+)_", Path(path).name)
+    return match[1] if match else ""
 
 
 def choose_fieldmap(run: Image, found: FoundFieldmaps, *, ignored: bool = False) -> FieldmapChoice:
@@ -230,6 +271,9 @@ def _meant_for(run: Image, candidates: Sequence[Candidate]) -> tuple[list[Candid
     if source:
         names = {source} if isinstance(source, str) else set(source)
         by_name = [c for c in candidates if c.fieldmap_id in names]
+        # One name may stand for a field map in every session: that of the run's own is meant.
+        own = _session_of(run.path)
+        by_name = [c for c in by_name if own in map(_session_of, c.sources)] or by_name
         if by_name:
             return by_name, f"B0FieldSource of the run names '{by_name[0].fieldmap_id}'"
     return [c for c in candidates if run.path in c.targets], "IntendedFor names this run"

@@ -38,7 +38,7 @@ def check_image(path: str | os.PathLike) -> Finding | None:
     """Check one NIfTI file; the first thing that is wrong, or ``None``.
 
     In this order: missing, zero bytes, gzip or not as the name says, header, orientation
-    (absent, singular or sheared), all voxels there, finite, and not all zero.
+    (absent, singular or sheared), all voxels there, finite, and neither all zero nor all equal.
     """
     path = Path(path)
     try:
@@ -206,11 +206,12 @@ def _damaged_stream(path: Path, is_gzip: bool) -> Finding | None:
 def _scan_voxels(
     file: BinaryIO, offset: int, expected: int, dtype: np.dtype, slope: float
 ) -> Finding | None:
-    """Read all voxels once: count the bytes, look for NaN, infinity and any non-zero value."""
+    """Read all voxels once: count the bytes, look for NaN, infinity and two non-zero values."""
     file.read(offset)
     is_float = dtype.kind in "fc"
     chunk = CHUNK_BYTES - CHUNK_BYTES % dtype.itemsize
-    n_read, any_nonzero, n_bad = 0, False, 0
+    n_read, any_nonzero, varied, n_bad = 0, False, False, 0
+    first: Any = None
     while n_read < expected:
         piece = file.read(min(chunk, expected - n_read))
         if not piece:
@@ -221,18 +222,30 @@ def _scan_voxels(
                 return _truncated(f"voxels end after {n_read + len(piece)} of {expected} bytes")
             piece += more
         n_read += len(piece)
-        if any_nonzero and not is_float:
+        if varied and not is_float:
             continue
         values = np.frombuffer(piece, dtype=dtype)
         if is_float:
             n_bad += int(values.size - np.isfinite(values).sum())
-        if not any_nonzero:
-            any_nonzero = bool((np.nan_to_num(values) != 0).any() if is_float else values.any())
+        if not varied:
+            signal = (
+                values[(values != 0) & np.isfinite(values)] if is_float else values[values != 0]
+            )
+            if signal.size:
+                any_nonzero = True
+                first = signal[0] if first is None else first
+                varied = bool((signal != first).any())
     # Reading to the very end makes gzip compare the checksum.
     while file.read(chunk):
         pass
     if not any_nonzero or slope == 0:
         return Finding("ALL_ZERO", "all voxels are zero or NaN", "Convert or copy the image again.")
+    if not varied:
+        return Finding(
+            "CONSTANT",
+            "all voxels that are not zero have the same value, as those of a mask",
+            "Give the image itself, or convert or copy it again.",
+        )
     if n_bad:
         percent = 100 * n_bad * dtype.itemsize / expected
         return Finding(

@@ -135,6 +135,12 @@ class SubjectInputs:
         session = f"_ses-{self.anatomical_session}" if self.anatomical_session else ""
         return f"sub-{self.label}{session}"
 
+    @property
+    def own_entities(self) -> Entities:
+        """What summaries are named with: the participant and, in the session-wise mode, session."""
+        session = {"ses": self.anatomical_session} if self.anatomical_session else {}
+        return {"sub": self.label, **session}
+
     def to_json(self) -> str:
         """JSON text; :meth:`from_json` gives an equal object back."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)

@@ -11,6 +11,7 @@ from deepprep.execution.stamp import code_stamp
 
 TaskClass = TypeVar("TaskClass", bound=type)
 STAGE_ATTRIBUTE = "_deepprep_stage"
+FUNCTION_ATTRIBUTE = "_deepprep_function"
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,7 @@ def _name_after_its_function(task_class: Any) -> None:
     outputs = task_class.Outputs
     outputs.__module__ = function.__module__
     outputs.__qualname__ = f"{function.__qualname__}.Outputs"
+    # The function too, whose name in the module now means the class. Shipped by value it has no
+    # source any more (cloudpickle 3.1.3), and Pydra, which hashes the source, takes it for another.
+    setattr(task_class, FUNCTION_ATTRIBUTE, staticmethod(function))
+    function.__qualname__ = f"{function.__qualname__}.{FUNCTION_ATTRIBUTE}"

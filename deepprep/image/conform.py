@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
-from deepprep.image.resample import resample
+from deepprep.image.resample import resample_image
 from deepprep.image.volume import Grid, Volume
 
 MAX_ZOOM_RATIO = 3.0
@@ -18,6 +19,10 @@ MIN_ZOOM_MM = 0.2
 
 MAX_ZOOM_MM = 10.0
 """Larger voxels are a header error."""
+
+
+MAX_HOLE_MM3 = 1000.0
+"""Enclosed groups of NaN voxels up to this volume are filled; larger ones are background."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,38 @@ def to_ras(volume: Volume) -> Volume:
     data = nib.apply_orientation(volume.data, ornt)
     affine = volume.affine @ nib.orientations.inv_ornt_aff(ornt, volume.shape[:3])
     return Volume(np.ascontiguousarray(data), affine)
+
+
+def finite(volume: Volume) -> Volume:
+    """Replace NaN and infinite voxels.
+
+    Small groups of them enclosed by the image are filled from the nearest voxels; large groups,
+    and those at the edge of the image, are background: zero.
+
+    Parameters
+    ----------
+    volume : Volume
+        (X, Y, Z).
+
+    Returns
+    -------
+    Volume
+        The same volume if all voxels are finite.
+    """
+    bad = ~np.isfinite(volume.data)
+    if not bad.any():
+        return volume
+    data = np.where(bad, np.float32(0), volume.data)
+    groups, _ = ndimage.label(np.pad(bad, 1, constant_values=True))
+    groups = groups[1:-1, 1:-1, 1:-1]
+    sizes_mm3 = np.bincount(groups.ravel()) * volume.grid.voxel_volume_mm3
+    small = sizes_mm3 <= MAX_HOLE_MM3
+    # The padding makes everything that touches the edge one group, with the number of its corner.
+    small[[0, 1]] = False
+    holes = small[groups]
+    nearest = ndimage.distance_transform_edt(bad, return_distances=False, return_indices=True)
+    data[holes] = data[tuple(axis[holes] for axis in nearest)]
+    return volume.like(data)
 
 
 def conform_target(grids: list[Grid]) -> ConformTarget:
@@ -107,6 +144,4 @@ def conform(volume: Volume, target: ConformTarget) -> Volume:
     affine[:3, :3] = ras.affine[:3, :3] / zooms * np.array(target.zooms_mm)
     half = (np.array(target.shape) - 1) / 2.0
     affine[:3, 3] = ras.grid.centre_ras - affine[:3, :3] @ half
-    out = resample(ras, Grid(target.shape, affine), None, "cubic")
-    # The spline overshoots at edges; intensities keep the input's range.
-    return out.like(np.clip(out.data, float(ras.data.min()), float(ras.data.max())))
+    return resample_image(ras, Grid(target.shape, affine))

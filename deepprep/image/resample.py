@@ -97,6 +97,27 @@ def resample(
     return Volume(data, target.affine)
 
 
+def resample_image(volume: Volume, target: Grid, transform: PointTransform | None = None) -> Volume:
+    """Resample an image by cubic splines without what splines add: overshoot and echoes.
+
+    Intensities keep the input's range, and a background that is exactly zero stays so (that is
+    how a skull-stripped or defaced image is told from a whole head).
+
+    Parameters
+    ----------
+    volume : Volume
+        (X, Y, Z).
+    target, transform
+        As in :func:`resample`.
+    """
+    out = resample(volume, target, transform, "cubic")
+    data = np.clip(out.data, float(volume.data.min()), float(volume.data.max()))
+    filled = resample(
+        volume.like((volume.data != 0).astype(np.float32)), target, transform, "linear"
+    )
+    return out.like(np.where(filled.data > 0.5, data, np.float32(0)))
+
+
 def _sample(
     frame: np.ndarray,
     coords: np.ndarray,

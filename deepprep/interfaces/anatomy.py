@@ -28,14 +28,13 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
     """
     import numpy as np
 
-    from deepprep.image.conform import conform, conform_target, to_ras
-    from deepprep.image.resample import resample
+    from deepprep.image.conform import conform, conform_target, finite, to_ras
     from deepprep.interfaces.files import keep_json, keep_volume
     from deepprep.interfaces.nifti import load_volume
     from deepprep.registration.average import robust_average
 
     originals = [load_volume(str(f)) for f in t1w]
-    originals = [v.frame(0).like(np.nan_to_num(v.frame(0).data)) for v in originals]
+    originals = [finite(v.frame(0)) for v in originals]
     rows = [
         {
             "name": Path(str(f)).name,
@@ -50,14 +49,9 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
     maps = [np.eye(4)]
     average = conformed[0]
     if len(conformed) > 1:
-        average, affines = robust_average(conformed, device=device)
+        first = 0 if reference == "first-lex" else None
+        average, affines = robust_average(conformed, in_space_of=first, device=device)
         maps = [a.matrix for a in affines]
-        if reference == "first-lex":
-            # The average moves to where the first image is: through its own map.
-            grid = conformed[0].grid
-            to_average = affines[0].inverse()
-            average = resample(average, grid, to_average, "cubic")
-            maps = [(a @ to_average).matrix for a in affines]
     for n, row in enumerate(rows):
         if n in target.dropped:
             row["note"] = "left out: resolution much lower than the best"

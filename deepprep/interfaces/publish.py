@@ -160,7 +160,7 @@ def PublishAnatomy(
         problems=warnings,
     )
     page = derivative_path(
-        root, {"sub": entities["sub"]}, datatype="figures", suffix="T1w", extension=".html",
+        root, inputs.own_entities, datatype="figures", suffix="T1w", extension=".html",
         desc="summary",
     )  # fmt: skip
     delivery.text(subject_summary(summary), page)
@@ -227,6 +227,7 @@ def PublishStandardAnatomy(
     csf: File,
     info: File,
     figure: File,
+    mask_info: File,
     entities_of_space: dict[str, str],
     subject: str,
     out_dir: str,
@@ -241,6 +242,8 @@ def PublishStandardAnatomy(
         Results of :func:`deepprep.interfaces.anatomy.WarpAnatomy`.
     entities_of_space : dict
         ``space``, and ``cohort`` and ``res`` where they apply.
+    mask_info : File
+        How the brain mask was made.
     subject, out_dir, run_uuid, label : str
         What and where.
     """
@@ -262,7 +265,8 @@ def PublishStandardAnatomy(
             **{"datatype": "anat", **entities_of_space, **names},  # type: ignore[arg-type]
         )
 
-    delivery.put(t1w, path(desc="preproc", suffix="T1w"), {"SkullStripped": False})
+    stripped = read_json(mask_info)["method"] == "input"
+    delivery.put(t1w, path(desc="preproc", suffix="T1w"), {"SkullStripped": stripped})
     delivery.put(mask, path(desc="brain", suffix="mask"), {"Type": "Brain"})
     delivery.put(dseg, path(suffix="dseg"), {})
     for tissue, file in (("GM", gm), ("WM", wm), ("CSF", csf)):

@@ -164,6 +164,7 @@ def PublishBoldSpace(
     boldref: File,
     mask: File,
     entities_of_space: dict[str, str],
+    standard: bool,
     run: str,
     subject_name: str,
     bids_dir: str,
@@ -179,6 +180,8 @@ def PublishBoldSpace(
         Results of :func:`deepprep.interfaces.bold.ResampleBold`.
     entities_of_space : dict
         ``space`` and so on; empty for the space of the reference itself.
+    standard : bool
+        Whether the space is a template.
     run : str
         JSON of :class:`deepprep.bids.records.Run`.
     subject_name, bids_dir, out_dir, run_uuid, label : str
@@ -187,6 +190,7 @@ def PublishBoldSpace(
     from deepprep.bids.derivatives import bids_uri, derivative_path
     from deepprep.bids.records import run_from_json
     from deepprep.interfaces.delivery import Delivery
+    from deepprep.reports import methods
 
     image = run_from_json(run)
     root = Path(out_dir)
@@ -212,4 +216,5 @@ def PublishBoldSpace(
     if entities_of_space:
         delivery.put(boldref, path(suffix="boldref"), source)
         delivery.put(mask, path(desc="brain", suffix="mask"), {"Type": "Brain", **source})
-    return delivery.close()
+    steps = [methods.standard_resampling(entities_of_space["space"])] if standard else []
+    return delivery.close(steps=steps)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import expm, logm
 
 from deepprep.errors import InputError
-from deepprep.image.resample import Interpolation, resample
+from deepprep.image.resample import resample, resample_image
 from deepprep.image.volume import Volume
 from deepprep.registration.linear import fit_linear
 from deepprep.registration.pyramid import centroid_ras, clean
@@ -26,17 +26,20 @@ LEVER_MM = 60.0
 
 
 def robust_average(
-    volumes: Sequence[Volume], *, device: str = "cpu"
+    volumes: Sequence[Volume], *, in_space_of: int | None = None, device: str = "cpu"
 ) -> tuple[Volume, list[Affine]]:
-    """Average scans of one head in the space halfway between them.
+    """Average scans of one head, by default in the space halfway between them.
 
     Every scan is registered rigidly to the median of all, which is moved so that the mean of
-    the maps is the identity: no scan is special and all are interpolated alike, once.
+    the maps is the identity: no scan is special and all are interpolated alike, once. In the
+    space of one scan, that scan is not interpolated at all, and the others once.
 
     Parameters
     ----------
     volumes : sequence of Volume
         (X, Y, Z) scans of the same contrast.
+    in_space_of : int, optional
+        Index of the scan in whose space the average is made, from the same maps.
     device : str
         Unused: compiled CPU code takes some seconds. Kept so that all engines are called alike.
 
@@ -44,7 +47,7 @@ def robust_average(
     -------
     average : Volume
         Voxelwise median (mean for two), float32, on a lattice with the shape and voxel size of
-        the first scan. A single scan is returned as it is.
+        the first scan (of ``in_space_of``, if given). A single scan is returned as it is.
     to_inputs : list of Affine
         For each scan, average RAS mm -> that scan's RAS mm. The scans' intensities are scaled
         to a common median first.
@@ -73,7 +76,14 @@ def robust_average(
         maps = finer
         if moved < CONVERGED_MM:
             break
-    return _combine(scans, maps, scans[0], "cubic"), maps
+    like = scans[0]
+    if in_space_of is not None:
+        like = scans[in_space_of]
+        to_average = maps[in_space_of].inverse()
+        maps = [
+            Affine.identity() if n == in_space_of else m @ to_average for n, m in enumerate(maps)
+        ]
+    return _combine(scans, maps, like, sharp=True), maps
 
 
 def _register(
@@ -102,10 +112,11 @@ def _recentre(maps: list[Affine], centre: np.ndarray) -> list[Affine]:
     return maps
 
 
-def _combine(
-    scans: list[Volume], maps: list[Affine], like: Volume, interpolation: Interpolation = "linear"
-) -> Volume:
-    pulled = [resample(s, like.grid, m, interpolation) for s, m in zip(scans, maps)]
+def _combine(scans: list[Volume], maps: list[Affine], like: Volume, sharp: bool = False) -> Volume:
+    pulled = [
+        resample_image(s, like.grid, m) if sharp else resample(s, like.grid, m, "linear")
+        for s, m in zip(scans, maps)
+    ]
     return like.like(np.median([p.data for p in pulled], axis=0).astype(np.float32))
 
 

@@ -204,13 +204,23 @@ def coregistration(method: Literal["bbr", "nmi"]) -> Step:
 
 
 def resampling(spaces: Sequence[str]) -> Step:
-    """One-shot resampling of the series."""
+    """One-shot resampling of the series onto lattices of the participant."""
     return Step(
         "resampling",
         "functional",
         f"The series were resampled onto {_join([f'*{s}*' for s in spaces])}, each with a single "
-        "interpolation by cubic B-splines [@interpolation_revisited] that composes head motion, "
-        "co-registration and normalisation.",
+        "interpolation by cubic B-splines [@interpolation_revisited] that composes head motion "
+        "and co-registration.",
+    )
+
+
+def standard_resampling(space: str) -> Step:
+    """One-shot resampling of the series onto a template."""
+    return Step(
+        "standard_resampling",
+        "functional",
+        f"They were also resampled onto *{space}*, where the same single interpolation includes "
+        "the normalisation.",
     )
 
 

@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from deepprep._version import __version__
-from deepprep.bids.derivatives import (
-    anatomical_entities,
-    derivative_path,
-    write_dataset_description,
-)
+from deepprep.bids.derivatives import derivative_path, write_dataset_description
 from deepprep.bids.problems import Problem
-from deepprep.bids.records import SubjectInputs
+from deepprep.bids.records import Entities, SubjectInputs
 from deepprep.config import Settings
 from deepprep.errors import InputError
 from deepprep.execution.crash import FailedJob
@@ -228,12 +224,8 @@ def _write_fragments(settings: Settings, subject: SubjectInputs, device: str) ->
 
     if not subject.t1w:
         return
-    entities = anatomical_entities(subject.t1w, subject.anatomical_session)
 
-    # One of each for a participant, whatever its sessions.
-    entities = {"sub": entities["sub"]}
-
-    def path(desc: str, suffix: str) -> Path:
+    def path(entities: Entities, desc: str, suffix: str) -> Path:
         return derivative_path(
             settings.out_dir, entities, datatype="figures", desc=desc, suffix=suffix,
             extension=".html",
@@ -246,19 +238,21 @@ def _write_fragments(settings: Settings, subject: SubjectInputs, device: str) ->
         versions(),
         {**machine(), **({"Device": device} if device else {})},
     )
-    write_fragment(about, path("about", "T1w"))
+    write_fragment(about, path({"sub": subject.label}, "about", "T1w"))
     if not settings.anat_only:
-        write_fragment(fieldmap_summary(_fieldmap_rows(subject)), path("summary", "fieldmap"))
+        found = fieldmap_summary(_fieldmap_rows(subject))
+        write_fragment(found, path(subject.own_entities, "summary", "fieldmap"))
 
 
 def _fieldmap_rows(subject: SubjectInputs) -> list[Any]:
     from deepprep.reports.summaries import FieldmapRow
 
-    chosen: dict[str, list[Any]] = {}
+    chosen: dict[tuple[str, tuple[str, ...]], list[Any]] = {}
     rejected: dict[tuple[str, tuple[str, ...], str], None] = {}
     for run in subject.bold:
         if run.fieldmap.found:
-            chosen.setdefault(run.fieldmap.fieldmap_id, []).append(run)
+            key = (run.fieldmap.fieldmap_id, run.fieldmap.sources)
+            chosen.setdefault(key, []).append(run)
         for other in run.fieldmap.rejected:
             rejected.setdefault((other.method, other.sources, other.reason))
     for other in subject.rejected_fieldmaps:
@@ -271,7 +265,7 @@ def _fieldmap_rows(subject: SubjectInputs) -> list[Any]:
             chosen_for=[run.name for run in runs],
             reason=runs[0].fieldmap.reason,
         )
-        for name, runs in chosen.items()
+        for (name, _), runs in chosen.items()
     ]
     rows += [
         FieldmapRow(name="", method=m, sources=[Path(s).name for s in sources], reason=reason)

@@ -1,4 +1,4 @@
-"""The workflow of one subject: anatomy, then every BOLD run in a workflow of its own."""
+"""The workflow of one subject: anatomy, then every BOLD run in workflows of its own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from deepprep.interfaces.anatomy import (
     WarpAnatomy,
 )
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
-from deepprep.interfaces.select import Append
-from deepprep.workflows.bold import BoldRun
+from deepprep.workflows.bold import add_run
 from deepprep.workflows.choices import Choices, template_ids
 
 
@@ -121,7 +120,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         name="write_anatomy",
     )
 
-    transforms: Any = []
+    transforms: dict[str, Any] = {}
     for template, space in template_ids(options.spaces).items():
         normalised = _normalise(anatomy, template, space, options, label)
         workflow.add(
@@ -134,24 +133,14 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             ),
             name=f"write_transforms_{_plain(template)}",
         )
-        _standard_spaces(anatomy, normalised.to_template, template, options, where)
-        transforms = workflow.add(
-            Append(files=transforms, file=normalised.to_template),
-            name=f"transforms_{_plain(template)}",
-        ).files
+        _standard_spaces(
+            anatomy, normalised.to_template, template, options, {**where, "mask_info": masked.info}
+        )
+        transforms[template] = normalised.to_template
 
     if not options.anat_only:
         for run in inputs.bold:
-            workflow.add(
-                BoldRun(
-                    **anatomy,
-                    to_templates=transforms,
-                    run=run_to_json(run),
-                    subject_name=label,
-                    choices=choices,
-                ),
-                name=_plain(run.name),
-            )
+            add_run(anatomy, transforms, run_to_json(run), label, choices)
     return written.record
 
 

@@ -246,6 +246,7 @@ def truncate(path: Path) -> None:
 
 def fill(value: float, shape=BOLD_SHAPE):
     data = np.ones(shape, np.float32)
+    data[1] = 2
     data[0, 0, 0] = value
     return data
 
@@ -269,6 +270,11 @@ def fill(value: float, shape=BOLD_SHAPE):
             lambda p: write_image(p, BOLD_SHAPE, data=np.zeros(BOLD_SHAPE, np.int16)),
             "ALL_ZERO",
             "all voxels are zero or NaN. Convert or copy the image again.",
+        ),
+        (
+            lambda p: write_image(p, BOLD_SHAPE, data=np.ones(BOLD_SHAPE, np.int16)),
+            "CONSTANT",
+            "all voxels that are not zero have the same value, as those of a mask. Give",
         ),
         (
             lambda p: write_image(p, BOLD_SHAPE, data=np.full(BOLD_SHAPE, np.nan, np.float32)),
@@ -304,6 +310,14 @@ def test_broken_t1w_stops_its_participant(root):
     subjects, problems = problems_of(root)
     assert [p.code for p in problems] == ["TRUNCATED", "NO_USABLE_T1W"]
     assert [s.name for s in usable(subjects, problems)] == ["sub-02"]
+
+
+def test_nan_in_a_t1w_is_only_a_warning(root):
+    # a background of NaN is common, and single ones can be filled
+    write_image(root / T1W, T1W_SHAPE, data=fill(np.nan, T1W_SHAPE))
+    subjects, problems = problems_of(root)
+    assert [(p.code, p.is_error) for p in problems] == [("NAN_IN_T1W", False)]
+    assert [len(s.t1w) for s in usable(subjects, problems)] == [1, 1]
 
 
 def test_broken_t1w_is_left_out_when_there_is_another(root):

@@ -89,6 +89,8 @@ def test_sessions_tasks_filters_and_natural_order(root):
     per_session = collect(settings_for(root, subject_anatomical_reference="sessionwise"))
     assert [s.name for s in per_session] == ["sub-01_ses-a", "sub-01_ses-b"]
     assert [len(s.bold) for s in per_session] == [3, 3]
+    assert per_session[1].own_entities == {"sub": "01", "ses": "b"}
+    assert both.own_entities == {"sub": "01"}
 
     query = {"bold": {"run": None}, "t1w": {"session": "a"}}
     file = write_json(root.parent / "filter.json", query)
@@ -99,6 +101,42 @@ def test_sessions_tasks_filters_and_natural_order(root):
     file = write_json(root.parent / "filter.json", query)
     (filtered,) = collect(settings_for(root, bids_filter_file=file))
     assert len(filtered.bold) == 2
+
+
+def test_field_maps_of_sessions_with_one_identifier_are_kept_apart(tmp_path):
+    # sdcflows takes the files of all sessions with one B0FieldIdentifier for one field map
+    root = tmp_path / "sessions"
+    for session in ("a", "b"):
+        write_dataset(root)
+        write_phasediff(
+            root,
+            B0FieldIdentifier="gre",
+            IntendedFor=f"ses-{session}/func/sub-01_ses-{session}_task-rest_bold.nii.gz",
+        )
+        for path in [p for p in (root / "sub-01").rglob("sub-01_*") if "ses-" not in str(p)]:
+            new = root / f"sub-01/ses-{session}" / path.parent.name
+            new.mkdir(parents=True, exist_ok=True)
+            path.rename(new / path.name.replace("sub-01_", f"sub-01_ses-{session}_"))
+    sources = {
+        s: [
+            f"sub-01/ses-{s}/fmap/sub-01_ses-{s}_{name}.nii.gz"
+            for name in ("magnitude1", "magnitude2", "phasediff")
+        ]
+        for s in ("a", "b")
+    }
+
+    def chosen(**options):
+        return {
+            run.entities["ses"]: sorted(
+                Path(s).relative_to(root).as_posix() for s in run.fieldmap.sources
+            )
+            for subject in collect(settings_for(root, **options))
+            for run in subject.bold
+        }
+
+    assert chosen() == sources
+    assert chosen(subject_anatomical_reference="sessionwise") == sources
+    assert chosen(session_label=("b",)) == {"b": sources["b"]}
 
 
 def test_sessions_and_tasks_that_do_not_exist(root):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from deepprep.image.conform import conform, conform_target, to_ras
+from deepprep.image.conform import conform, conform_target, finite, to_ras
 from deepprep.image.output_grid import regrid, zooms_in_ras_order
 from deepprep.image.volume import Grid, Volume
 
@@ -94,3 +94,16 @@ def test_regrid_refuses_an_empty_mask():
 def test_zooms_are_reported_in_ras_order():
     affine = np.array([[0, 0, 3.0, 0], [-2.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])
     np.testing.assert_allclose(zooms_in_ras_order(Grid((5, 6, 7), affine)), [3, 2, 1])
+
+
+def test_nan_is_filled_inside_and_background_elsewhere():
+    data = np.full((30, 30, 30), 100, dtype=np.float32)
+    data[:3] = np.nan  # the edge of the image
+    data[10:13, 10:13, 10:13] = np.nan  # 27 voxels, enclosed
+    data[20, 20, 20] = np.inf
+    data[5, 5, 5] = -np.inf
+    whole = finite(Volume(data, np.eye(4))).data
+    assert (whole[:3] == 0).all()
+    assert (whole[3:] == 100).all()
+    coarse = finite(Volume(data, np.diag([4.0, 4.0, 4.0, 1.0]))).data
+    assert (coarse[10:13, 10:13, 10:13] == 0).all() and coarse[20, 20, 20] == 100

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from deepprep.image.resample import input_voxels, resample
+from deepprep.image.resample import input_voxels, resample, resample_image
 from deepprep.image.volume import Grid, Volume
 
 
@@ -120,3 +120,15 @@ def test_voxel_coordinates_invert_the_affine(mm):
     coords = input_voxels(grid, grid, Shift(*mm))
     back = np.moveaxis(coords, 0, -1) * [-2.0, 3.0, 1.5]
     np.testing.assert_allclose(back, grid.points_ras() + mm, atol=1e-4)
+
+
+def test_an_image_keeps_its_range_and_its_empty_background():
+    data = np.zeros((24, 24, 24), dtype=np.float32)
+    data[6:18, 6:18, 6:18] = 100
+    volume = Volume(data, np.diag([2.0, 2.0, 2.0, 1.0]))
+    moved = Shift(0.9, -0.7, 0.4)
+    sharp = resample(volume, volume.grid, moved, "cubic").data
+    assert sharp.min() < -1 and sharp.max() > 101 and (sharp != 0).mean() > 0.5
+    out = resample_image(volume, volume.grid, moved).data
+    assert out.min() == 0 and out.max() == 100
+    assert (out != 0).sum() == pytest.approx(12**3, rel=0.1)

@@ -8,6 +8,7 @@ import pytest
 from fileformats.generic import File
 from scipy.spatial.transform import Rotation
 
+from deepprep.image.brain_mask import is_skull_stripped
 from deepprep.image.conform import to_ras
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
@@ -72,6 +73,25 @@ def test_two_images_are_averaged_in_the_space_of_the_first(scans, tmp_path):
     assert np.linalg.norm(found - np.linalg.inv(rigid()) @ point) < 0.5
     first = load_volume(str(scans[0]))
     assert np.corrcoef(average.data.ravel(), first.data.ravel())[0, 1] > 0.98
+
+
+def test_an_average_of_stripped_images_is_seen_as_stripped(scans, tmp_path):
+    # splines echo into an empty background, which then is not empty any more
+    stripped = []
+    for file in scans:
+        scan = load_volume(str(file))
+        centre = scan.grid.ras2vox[:3] @ np.array([0.0, -20.0, 15.0, 1.0])
+        far = sum(
+            (3.0 * (axis - middle)) ** 2
+            for axis, middle in zip(np.ogrid[tuple(slice(n) for n in scan.shape)], centre)
+        )
+        brain = scan.like(np.where(far < 68.0**2, scan.data + 20, 0).astype(np.float32))
+        assert is_skull_stripped(to_ras(brain))
+        stripped.append(File(save_volume(brain, tmp_path / Path(str(file)).name)))
+    for reference in ("unbiased", "first-lex"):
+        average, _ = conform(stripped, reference, tmp_path / reference)
+        assert is_skull_stripped(average), reference
+        assert average.data.min() >= 0
 
 
 def test_an_unbiased_average_lies_half_way(scans, tmp_path):

@@ -40,6 +40,16 @@ def test_maps_between_scans_are_right_and_no_scan_is_special(n):
     assert average.grid.same_as(scans(1)[0].grid)
 
 
+def test_in_the_space_of_one_scan_that_scan_is_not_interpolated():
+    halfway = robust_average(scans(2))[1]
+    average, maps = robust_average(scans(2), in_space_of=1)
+    np.testing.assert_array_equal(maps[1].matrix, np.eye(4))
+    assert error_mm(maps[0], halfway[0] @ halfway[1].inverse()).max() < 1e-6
+    # scaled to a common median, then the mean of two
+    one, both = scans(2)[1].data, average.data
+    assert np.corrcoef(one.ravel(), both.ravel())[0, 1] > 0.98
+
+
 def test_order_of_the_scans_does_not_matter():
     there = robust_average(scans(2))[1]
     back = robust_average(scans(2)[::-1])[1]

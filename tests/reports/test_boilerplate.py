@@ -23,7 +23,8 @@ ALL_STEPS = [
     m.slice_timing_skipped("the sidecar has no SliceTiming"),
     m.coregistration("bbr"),
     m.coregistration("nmi"),
-    m.resampling(["T1w", "MNI152NLin2009cAsym"]),
+    m.resampling(["T1w", "boldref"]),
+    m.standard_resampling("MNI152NLin2009cAsym"),
     m.confounds(),
 ]
 

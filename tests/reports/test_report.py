@@ -150,6 +150,15 @@ def test_runs_are_ordered_by_session_task_and_number(tmp_path):
     assert first < page.words.index("content of ses-2_task-rest_run-10_desc-summary_bold.html")
 
 
+def test_each_anatomical_reference_has_its_summary(tmp_path):
+    names = [
+        f"ses-{s}_{f}.html" for s in "ab" for f in ("desc-summary_T1w", "desc-summary_fieldmap")
+    ]
+    make(tmp_path, "01", names)
+    page = Page(write_subject_report(tmp_path, "01"))
+    assert groups(page) == ["session a", "session b"] * 2
+
+
 def test_anatomy_of_each_session_has_its_group(tmp_path):
     make(tmp_path, "01", ["ses-a_dseg.svg", "ses-b_dseg.svg", "ses-b_desc-conform_T1w.html"])
     page = Page(write_subject_report(tmp_path, "01"))

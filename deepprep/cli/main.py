@@ -102,6 +102,13 @@ def phantom_score(arguments: Sequence[str]) -> int:
     return EXIT_OK
 
 
+def models(arguments: Sequence[str]) -> int:
+    """``deepprep models {list,fetch,verify}``: official weights of networks."""
+    from deepprep.cli.models import run
+
+    return run(arguments)
+
+
 def _verb_parser(verb: str, description: str) -> argparse.ArgumentParser:
     class Parser(argparse.ArgumentParser):
         def error(self, message: str):  # type: ignore[no-untyped-def]
@@ -113,6 +120,7 @@ def _verb_parser(verb: str, description: str) -> argparse.ArgumentParser:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "phantom": phantom,
     "phantom-score": phantom_score,
+    "models": models,
 }
 """Verbs besides the BIDS App itself."""
 

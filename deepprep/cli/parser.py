@@ -27,6 +27,7 @@ DeepPrep {__version__}: brain MRI preprocessing (T1w and BOLD fMRI)
   deepprep BIDS_DIR OUT_DIR group                   one table of the motion of all runs
   deepprep phantom OUT_DIR [--t1w FILE]             make a data set with known truth
   deepprep phantom-score PHANTOM_DIR OUT_DIR        compare derivatives with that truth
+  deepprep models {{list,fetch,verify}} [NAME]        official weights of segmentation networks
 
 Useful: --participant-label 01 02   --output-spaces MNI152NLin2009cAsym:res-2 T1w
         --anat-only   --nprocs 8   --dry-run (print the plan, compute nothing)
@@ -52,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="deepprep",
         usage="deepprep BIDS_DIR OUT_DIR {participant,group} [options]",
         description="Brain MRI preprocessing: T1w and BOLD fMRI, a BIDS App.",
-        epilog="Other verbs: 'deepprep phantom OUT_DIR' and 'deepprep phantom-score'. "
+        epilog="Other verbs: deepprep phantom, phantom-score, models (see deepprep VERB --help). "
         "Underscores in flags are read as hyphens.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,

@@ -1,0 +1,296 @@
+"""A head on its way to the embedded network and back: lattice, intensities, mirror test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from deepprep.image.resample import resample
+from deepprep.image.volume import Grid, Volume
+from deepprep.segmentation.compact.network import (
+    CLASSES,
+    HALO,
+    STRIDE,
+    Architecture,
+    SegmentationNet,
+)
+from deepprep.segmentation.labels import FLUID, GREY, WHITE, mirrored
+from deepprep.segmentation.lattice import axis_weights, onto_lattice
+from deepprep.segmentation.result import Segmentation
+
+ZOOM_MM = 1.0
+"""Voxel size the network was trained on."""
+
+MARGIN_MM = 6
+"""Room kept around the brain mask."""
+
+MASK_GROWTH_MM = 2.0
+"""The network sees so much beyond the brain mask: a mask that is too tight must not cut cortex."""
+
+TOP_PERCENTILE = 98.0
+"""This percentile of the intensity inside the mask becomes 1, as in training."""
+
+CEILING = 1.5
+"""Brighter voxels (vessels with contrast agent, fat) are cut here, as in training."""
+
+NEAR_MM = 0.02
+"""A voxel size this close to 1 mm is taken as it is, so that nothing is interpolated."""
+
+SLAB = 32
+"""Slices whose logits are held at a time."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A head as the network takes it.
+
+    Attributes
+    ----------
+    image : (1, 1, X, Y, Z) float32 tensor
+        RAS order, 1 mm, zero outside the mask, sides multiples of 16.
+    origin : (1, 3) float32 tensor
+        Position of voxel 0 from the middle of the brain, mm.
+    grid : Grid
+        Lattice of the image in the world.
+    inside : (X, Y, Z) bool array
+        Where the network was shown something.
+    """
+
+    image: torch.Tensor
+    origin: torch.Tensor
+    grid: Grid
+    inside: np.ndarray
+
+
+def load_network(path: Path, device: str = "cpu") -> SegmentationNet:
+    """Network of a safetensors file whose metadata hold its architecture."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["architecture"])
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    described["coarse"] = tuple(described["coarse"])
+    net = SegmentationNet(Architecture(**described))
+    # the head at 2 mm serves training only
+    missing, unknown = net.load_state_dict(state, strict=False)
+    missing = [n for n in missing if not n.startswith("coarse_head") and "num_batches" not in n]
+    if missing or unknown:
+        raise ValueError(f"{path} is not of this network: {[*missing, *unknown][0]} does not fit")
+    return net.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+
+
+def prepare(head: Volume, mask: np.ndarray) -> Prepared:
+    """Bring a head of any orientation and voxel size to the network's lattice and intensities.
+
+    Parameters
+    ----------
+    head : Volume
+        (X, Y, Z) T1w.
+    mask : (X, Y, Z) bool array
+        Brain.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty or the image is constant in it.
+    """
+    mask = mask.astype(bool)
+    if not mask.any():
+        raise ValueError("the brain mask is empty")
+    data = np.nan_to_num(head.data.astype(np.float32))
+    top = float(np.percentile(data[mask], TOP_PERCENTILE))
+    if not top > float(np.percentile(data[mask], 2)):
+        raise ValueError("the T1w image is constant inside the brain mask")
+    grown = grow(mask, MASK_GROWTH_MM, head.zooms_mm)
+    shown = head.like(np.where(grown, data, 0.0).clip(0, CEILING * top) / top)
+    grid = network_grid(head.grid, mask)
+    if _is_crop(head.grid, grid):
+        image = _crop(shown, grid, head.grid)
+        inside = _crop(head.like(grown.astype(np.float32)), grid, head.grid) > 0.5
+        brain = _crop(head.like(mask.astype(np.float32)), grid, head.grid) > 0.5
+    else:
+        image = resample(_softened(shown, grid), grid, None, "linear").data
+        inside = resample(head.like(grown), grid, None, "linear").data > 0.5
+        brain = resample(head.like(mask), grid, None, "linear").data > 0.5
+    image = np.where(inside, image, 0).clip(0, CEILING).astype(np.float32)
+    corners = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
+    middle = np.array([(c[0] + c[-1]) / 2 for c in corners])
+    return Prepared(
+        torch.from_numpy(image)[None, None],
+        torch.from_numpy((-middle * ZOOM_MM).astype(np.float32))[None],
+        grid,
+        inside,
+    )
+
+
+def network_grid(head: Grid, mask: np.ndarray) -> Grid:
+    """The mask's box on 1 mm voxels along the head's own axes, in RAS order.
+
+    Where the head's voxels are 1 mm already, the lattice is a crop of the head's.
+    """
+    import nibabel as nib
+
+    ornt = nib.io_orientation(head.affine)
+    # columns of the affine in the order right, anterior, superior
+    columns = np.argsort(ornt[:, 0])
+    signs = ornt[columns, 1]
+    zooms = head.zooms_mm
+    directions = head.affine[:3, :3][:, columns] / zooms[columns] * signs
+    step = np.where(np.abs(zooms[columns] - ZOOM_MM) < NEAR_MM, zooms[columns], ZOOM_MM)
+    voxels = np.argwhere(mask)
+    low, high = voxels.min(0), voxels.max(0)
+    first = np.where(signs > 0, low[columns], high[columns])  # voxel at the R-, A-, S-most low end
+    extent = (high - low)[columns] * zooms[columns]
+    margin = np.ceil(MARGIN_MM / step)
+    shape = np.ceil(extent / step).astype(int) + 1 + 2 * margin.astype(int)
+    shape = -(-shape // STRIDE) * STRIDE
+    corner = np.empty(3)
+    corner[columns] = first
+    start = head.affine[:3, :3] @ corner + head.affine[:3, 3] - directions @ (margin * step)
+    affine = np.eye(4)
+    affine[:3, :3] = directions * step
+    affine[:3, 3] = start
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+@torch.inference_mode()
+def mirrored_posterior(
+    net: SegmentationNet, prepared: Prepared, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean posterior of the head and of its mirror image.
+
+    Returns
+    -------
+    posterior : (classes, X, Y, Z) float16 array
+    labels : (X, Y, Z) uint8 array
+        Index of the largest.
+    """
+    image, origin = prepared.image.to(device), prepared.origin.to(device)
+    shape = prepared.grid.shape
+    out = torch.empty((len(CLASSES), *shape), dtype=torch.float16)
+    for span, part in posterior_slabs(net, image, origin):
+        out[:, span] = part.cpu().half()
+    labels = np.empty(shape, dtype=np.uint8)
+    # voxel i of the mirror image lies where voxel n-1-i was
+    origin = origin * torch.tensor([-1.0, 1.0, 1.0], device=origin.device)
+    origin[:, 0] -= (shape[0] - 1) * ZOOM_MM
+    twins = [CLASSES.index(mirrored(label)) for label in CLASSES]
+    for span, part in posterior_slabs(net, image.flip(2), origin):
+        here = slice(shape[0] - span.stop, shape[0] - span.start)
+        mean = (out[:, here].float() + part.flip(1)[twins].cpu()) / 2
+        labels[here] = mean.argmax(0).to(torch.uint8).numpy()
+        out[:, here] = mean.half()
+    return out.numpy(), labels
+
+
+def posterior_slabs(
+    net: SegmentationNet, image: torch.Tensor, origin: torch.Tensor, slab: int = SLAB
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Posterior (classes, slab, Y, Z) float32 of one slab along x after the other."""
+    image = image.contiguous(memory_format=torch.channels_last_3d)
+    features = net.coarse(image, origin)
+    size = image.shape[2]
+    for start in range(0, size, slab):
+        stop = min(size, start + slab)
+        low, high = max(0, start - HALO), min(size, stop + HALO)
+        logits = net.fine(image[:, :, low:high], features[:, :, low // 2 : high // 2])
+        yield slice(start, stop), logits[0, :, start - low : stop - low].float().softmax(0)
+
+
+def back_to_head(
+    posterior: np.ndarray,
+    source: Grid,
+    grid: Grid,
+    threshold: float,
+    engine: str,
+    notes: tuple[str, ...] = (),
+) -> Segmentation:
+    """Labels, tissues, uncertainty and volumes on the head's own lattice.
+
+    Each class is interpolated (trilinear) and the largest wins, so that borders on a finer
+    lattice are smooth.
+    """
+    weights = axis_weights(source, grid)
+    best = np.zeros(weights.box_shape, dtype=np.float32)
+    labels = np.zeros(weights.box_shape, dtype=np.uint8)
+    tissues = {name: np.zeros(weights.box_shape, np.float32) for name in ("grey", "white", "fluid")}
+    volumes = {}
+    for index, label in enumerate(CLASSES):
+        if label == 0:
+            continue
+        volumes[label] = float(posterior[index].sum(dtype=np.float64)) * (source.voxel_volume_mm3)
+        found = onto_lattice(posterior[index], weights)
+        if found is None:
+            continue
+        where, values = found
+        better = values > best[where]
+        labels[where][better] = label
+        np.maximum(best[where], values, out=best[where])
+        name = "grey" if label in GREY else "white" if label in WHITE else "fluid"
+        assert name != "fluid" or label in FLUID
+        tissues[name][where] += values
+    brain = tissues["grey"] + tissues["white"] + tissues["fluid"]
+    labels[brain < threshold] = 0
+    uncertainty = np.where(labels > 0, 1.0 - best, np.minimum(brain, 1.0)).astype(np.float32)
+    return Segmentation(
+        labels=weights.place(labels, grid),
+        grey=weights.place(tissues["grey"], grid),
+        white=weights.place(tissues["white"], grid),
+        fluid=weights.place(tissues["fluid"], grid),
+        uncertainty=weights.place(uncertainty, grid),
+        volumes_mm3=volumes,
+        engine=engine,
+        notes=notes,
+    )
+
+
+def grow(mask: np.ndarray, millimetres: float, zooms_mm: np.ndarray) -> np.ndarray:
+    """Voxels within a distance of a mask."""
+    voxels = np.argwhere(mask)
+    pad = np.ceil(millimetres / zooms_mm).astype(int) + 1
+    low = np.maximum(voxels.min(0) - pad, 0)
+    high = np.minimum(voxels.max(0) + pad + 1, mask.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high))
+    out = mask.copy()
+    out[box] = ndimage.distance_transform_edt(~mask[box], sampling=zooms_mm) <= millimetres
+    return out
+
+
+def _softened(volume: Volume, grid: Grid) -> Volume:
+    """Blur by what the wider voxels of the target lattice add."""
+    import nibabel as nib
+
+    order = np.argsort(nib.io_orientation(volume.affine)[:, 0])
+    wider = np.empty(3)
+    wider[order] = grid.zooms_mm
+    sigma = np.sqrt(np.maximum((wider / volume.zooms_mm) ** 2 - 1, 0)) / 2.355
+    if sigma.max() < 0.1:
+        return volume
+    return volume.like(ndimage.gaussian_filter(volume.data, sigma, truncate=3.0))
+
+
+def _is_crop(head: Grid, grid: Grid) -> bool:
+    index = head.ras2vox @ grid.affine
+    return bool(np.allclose(index, np.round(index), atol=1e-3))
+
+
+def _crop(volume: Volume, grid: Grid, head: Grid) -> np.ndarray:
+    """Values at the lattice's voxels, which are voxels of the head; zero beyond its edge."""
+    index = np.round(head.ras2vox @ grid.affine)
+    out = np.zeros(grid.shape, dtype=np.float32)
+    axes = np.abs(index[:3, :3]).argmax(axis=0)
+    picks, places = [], []
+    for i, axis in enumerate(axes):
+        at = index[axis, i] * np.arange(grid.shape[i]) + index[axis, 3]
+        valid = np.flatnonzero((at >= 0) & (at < head.shape[axis]))
+        picks.append(at[valid].astype(int))
+        places.append(valid)
+    data = volume.data.transpose(axes)
+    out[np.ix_(*places)] = data[np.ix_(*picks)]
+    return out

@@ -1,0 +1,1 @@
+"""FastSurferCNN v1 and FastSurferVINN, for users who have the official weights."""

@@ -101,9 +101,7 @@ def MaskBrain(
     try:
         found = extract_brain(volume, mode, device)
     except ValueError as err:
-        raise StageError(
-            f"sub-{label}: {err}; check that the T1w file really is a T1-weighted head."
-        ) from err
+        raise StageError(f"{err}; check that the T1w file really is a T1-weighted head.") from err
     info = {
         "method": found.method,
         "reason": found.reason,
@@ -147,7 +145,7 @@ def SegmentTissues(
     try:
         maps = segment_tissues(volume, inside, device)
     except ValueError as err:
-        raise StageError(f"sub-{label}: {err}; check the T1w image and its brain mask.") from err
+        raise StageError(f"{err}; check the T1w image and its brain mask.") from err
     labels = volume.like(maps.dseg)
     info = {
         "volumes_ml": maps.volumes_ml(volume.grid.voxel_volume_mm3),

@@ -125,7 +125,8 @@ def error_line(traceback_text: str) -> str:
     frames = [i for i, line in enumerate(lines) if line.startswith("  ")]
     for line in lines[frames[-1] + 1 :] if frames else lines:
         if line.strip():
-            return line.strip()
+            # Our own errors are whole sentences: their type says nothing more.
+            return re.sub(r"^deepprep\.errors\.\w+: ", "", line.strip())
     return last_line(traceback_text)
 
 

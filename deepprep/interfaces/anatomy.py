@@ -101,9 +101,7 @@ def MaskBrain(
     try:
         found = extract_brain(volume, mode, device)
     except ValueError as err:
-        raise StageError(
-            f"sub-{label}: {err}; check that the T1w file really is a T1-weighted head."
-        ) from err
+        raise StageError(f"{err}; check that the T1w file really is a T1-weighted head.") from err
     info = {
         "method": found.method,
         "reason": found.reason,
@@ -176,8 +174,7 @@ def SegmentBrain(
         maps = tissue_maps(volume, found, brain.mask)
     except ValueError as err:
         raise StageError(
-            f"sub-{label.removeprefix('sub-')}: {err}; check that the T1w file really is a "
-            "T1-weighted head, whole and right side up."
+            f"{err}; check that the T1w file really is a T1-weighted head, whole and right side up."
         ) from err
     inside = volume.like(brain.mask.astype(np.uint8))
     labels = volume.like(np.where(brain.mask, found.labels, 0).astype(np.uint8))

@@ -88,7 +88,7 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
             _say(f"FAILED {job.label or name}: {job.error} (see {job.crash_file})")
         if not outcome.ok and not outcome.failed_jobs:
             failures += 1
-            _say(f"FAILED {name}: {outcome.error_text or 'stopped'}")
+            _say(f"NOT DONE {name}: {outcome.error_text or 'stopped'}")
     for text in failed_reports:
         failures += 1
         _say(text)

@@ -61,3 +61,8 @@ def test_the_error_line_is_that_of_the_last_error():
     assert error_line(text) == "RuntimeError: first line"
     assert error_line("killed by signal 9") == "killed by signal 9"
     assert error_line("") == "unknown error"
+
+
+def test_the_type_of_our_own_errors_is_left_out():
+    text = 'Traceback (most recent call last):\n  File "a.py", line 1\ndeepprep.errors.StageError: no brain; look.'
+    assert error_line(text) == "no brain; look."

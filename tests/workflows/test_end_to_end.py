@@ -36,7 +36,8 @@ def deepprep(
     (base / "site" / "sitecustomize.py").write_text(NO_NETWORK)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(base / "site"),
+        # the package under test, even where another checkout is installed
+        "PYTHONPATH": os.pathsep.join([str(base / "site"), str(Path(__file__).parents[2])]),
         "NAMES_ASKED": str(base / "names.txt"),
         "HOME": str(base),
     }

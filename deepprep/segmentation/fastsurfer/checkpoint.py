@@ -2,14 +2,15 @@
 
 A checkpoint is a dictionary with the tensors under ``model_state`` (VINN) or
 ``model_state_dict`` (v1, names may begin with ``module.``) beside the state of the training.
-Only torch's restricted unpickler is used; classes it does not know become empty stubs.
+torch's own restricted unpickler reads it; where it stops at a class it does not know, ours goes
+on, which knows the few names tensors need and makes an inert stub of any other.
 """
 
 from __future__ import annotations
 
-import pickletools
+import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,8 +43,8 @@ KNOWN_GLOBALS = frozenset(
 )
 """All that tensors need; everything else in a checkpoint is replaced."""
 
-LEGACY_PICKLES = 5
-"""Pickles at the start of a file of torch before 1.6: magic, protocol, system, object, keys."""
+TORCHSCRIPT_MEMBER = "/constants.pkl"
+"""Archives with such a file are programs, which torch would load in another way."""
 
 
 class _Stub(dict):
@@ -57,6 +58,32 @@ class _Stub(dict):
 
     def __setstate__(self, state: Any) -> None:
         pass
+
+    def append(self, item: Any) -> None:
+        """As of a list."""
+
+    def extend(self, items: Any) -> None:
+        """As of a list."""
+
+    def add(self, item: Any) -> None:
+        """As of a set."""
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = f"{module}.{name}" in KNOWN_GLOBALS
+        return super().find_class(module, name) if known else _Stub
+
+
+class _RestrictedPickle:
+    """What torch.load needs of a pickle module."""
+
+    Unpickler = _RestrictedUnpickler
+
+    @staticmethod
+    def load(file: BinaryIO, **options: Any) -> Any:
+        """Read one object."""
+        return _RestrictedUnpickler(file, **options).load()
 
 
 def load_into(net: nn.Module, path: str | Path) -> nn.Module:
@@ -88,11 +115,13 @@ def load_into(net: nn.Module, path: str | Path) -> nn.Module:
 
 def _read(path: Path) -> Any:
     try:
-        with open(path, "rb") as file:
-            foreign = sorted(set(_globals(file)) - KNOWN_GLOBALS)
-        # A stub stands first in torch's list of what may be called, so nothing else can be.
-        with torch.serialization.safe_globals([(_Stub, name) for name in foreign]):
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            _refuse_programs(path)
+            return torch.load(
+                path, map_location="cpu", weights_only=False, pickle_module=_RestrictedPickle
+            )
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror or error}): check the file."
@@ -102,6 +131,13 @@ def _read(path: Path) -> Any:
             f"{path} is damaged, cut short or no checkpoint of torch: fetch it again with "
             "'deepprep models fetch', or copy it again."
         ) from error
+
+
+def _refuse_programs(path: Path) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith(TORCHSCRIPT_MEMBER) for name in archive.namelist()):
+                raise ValueError("a TorchScript archive")
 
 
 def _model_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
@@ -137,23 +173,3 @@ def _check_fit(net: nn.Module, state: Mapping[str, torch.Tensor], path: Path) ->
             f"{path} does not fit {type(net).__name__} ({what}): put the file of this network "
             "and view in its place."
         )
-
-
-def _globals(file: BinaryIO) -> Iterator[str]:
-    """Names of the classes and functions that a checkpoint mentions, without loading it."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if name.endswith("/data.pkl"):
-                    yield from _globals_of_pickle(archive.read(name))
-        return
-    file.seek(0)
-    for _ in range(LEGACY_PICKLES):
-        yield from _globals_of_pickle(file)
-
-
-def _globals_of_pickle(pickle: bytes | BinaryIO) -> Iterator[str]:
-    for code, argument, _ in pickletools.genops(pickle):
-        # torch writes protocol 2, where names are written out; its unpickler refuses others.
-        if code.name == "GLOBAL":
-            yield str(argument).replace(" ", ".", 1)

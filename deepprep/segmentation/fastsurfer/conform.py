@@ -1,4 +1,4 @@
-"""FastSurfer's conformed head, and the way back to the image it came from.
+"""FastSurfer's conformed head: what the networks were trained on.
 
 Conformed: isotropic, axes exactly left, inferior, anterior (LIA), 256 voxels a side or more,
 whole numbers 0..255. Intensities are scaled as mri_convert does.
@@ -13,7 +13,6 @@ import numpy as np
 from scipy import ndimage
 
 from deepprep.errors import StageError
-from deepprep.image.resample import Interpolation, resample
 from deepprep.image.volume import Grid, Volume
 
 MIN_SIDE = 256
@@ -30,9 +29,6 @@ LIA_DIRECTIONS = np.array([[-1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
 """(3, 3) voxel axes (columns) in RAS."""
 
 VoxelSize = Literal["1mm", "min"]
-
-ON_LATTICE_VOX = 1e-3
-"""Voxel centres closer than this to those of the other lattice need no interpolation."""
 
 
 def voxel_size_mm(grid: Grid, rule: VoxelSize) -> float:
@@ -145,51 +141,3 @@ def box_of(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice]:
         first, last = (line[0], line[-1]) if line.size else (0, -1)
         found.append(slice(max(0, int(first) - margin), min(n, int(last) + 1 + margin)))
     return found[0], found[1], found[2]
-
-
-def same_points(source: Grid, target: Grid) -> bool:
-    """Whether all voxel centres of ``target`` are on the lattice of ``source``."""
-    matrix = source.ras2vox @ target.affine
-    reach = max(*source.shape, *target.shape)
-    off = np.abs(matrix - np.rint(matrix))
-    return bool(off[:3, :3].max() * reach < ON_LATTICE_VOX and off[:3, 3].max() < ON_LATTICE_VOX)
-
-
-def back_onto(
-    grid: Grid, volume: Volume, box: tuple[slice, slice, slice], interpolation: Interpolation
-) -> np.ndarray:
-    """Values of a conformed volume on the lattice of the original image.
-
-    Parameters
-    ----------
-    grid : Grid
-        Lattice of the original image.
-    volume : Volume
-        (X, Y, Z) on any lattice; labels or a map that vanishes outside the box.
-    box : tuple of slice
-        Voxels of ``volume`` outside which everything is 0.
-    interpolation : {'label', 'linear'}
-        Neither interpolates where the lattices share their points.
-
-    Returns
-    -------
-    (X, Y, Z) array on ``grid``.
-    """
-    out = np.zeros(grid.shape, dtype=volume.data.dtype if interpolation == "label" else np.float32)
-    starts = np.array([[s.start, s.stop - 1] for s in box], dtype=float)
-    if (starts[:, 0] > starts[:, 1]).any():
-        return out
-    corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 3)
-    there = nib.affines.apply_affine(grid.ras2vox @ volume.affine, corners)
-    low = np.clip(np.floor(there.min(axis=0)).astype(int) - 1, 0, grid.shape)
-    high = np.clip(np.ceil(there.max(axis=0)).astype(int) + 2, 0, grid.shape)
-    if (low >= high).any():
-        return out
-    affine = grid.affine.copy()
-    affine[:3, 3] = nib.affines.apply_affine(grid.affine, low)
-    nx, ny, nz = (int(n) for n in high - low)
-    part = Grid((nx, ny, nz), affine)
-    kind: Interpolation = "nearest" if same_points(volume.grid, part) else interpolation
-    inside = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    out[inside] = resample(volume, part, None, kind).data
-    return out

@@ -130,8 +130,9 @@ def sum_views(
     for view in VIEWS:
         dtype = (dtypes or {}).get(view.name, torch.float32)
         net = prepared(nets[view.name], device, dtype)
-        slices = view.arrange(image).to(device)
-        wanted, rows = view.arrange(region.mask), view.arrange(region.rows)
+        slices = view.arrange(image).contiguous().to(device)
+        wanted = view.arrange(region.mask).contiguous()
+        rows = view.arrange(region.rows)
         which = torch.nonzero(wanted.flatten(1).any(1))[:, 0]
         for start in range(0, len(which), batch):
             chosen = which[start : start + batch]
@@ -182,6 +183,7 @@ def most_likely(table: torch.Tensor, threshold: float = 0.5) -> np.ndarray:
     for start in range(0, len(table), ROWS_AT_A_TIME):
         logits = table[start : start + ROWS_AT_A_TIME].float()
         if handicap:
+            logits = logits.clone()
             logits[:, 0] += handicap
         out[start : start + len(logits)] = CLASSES[logits.argmax(1).numpy()]
     return out

@@ -14,7 +14,7 @@ from torch import nn
 
 from deepprep.image.volume import Volume
 from deepprep.segmentation.fastsurfer import postprocess
-from deepprep.segmentation.fastsurfer.conform import VoxelSize, back_onto, box_of, conform
+from deepprep.segmentation.fastsurfer.conform import VoxelSize, box_of, conform
 from deepprep.segmentation.fastsurfer.inference import (
     Posteriors,
     Region,
@@ -23,6 +23,7 @@ from deepprep.segmentation.fastsurfer.inference import (
     sum_views,
 )
 from deepprep.segmentation.fastsurfer.precision import Precision, choose_precision
+from deepprep.segmentation.fastsurfer.way_back import WayBack
 from deepprep.segmentation.result import Segmentation
 
 SEARCH_MM = 10.0
@@ -206,13 +207,14 @@ def _on_lattice_of(
     labels = np.zeros(conformed.shape, dtype=np.uint8)
     labels[box] = aseg
 
+    way_back = WayBack(conformed.grid, head.grid, box)
+
     def back(rows: np.ndarray) -> np.ndarray:
-        values = region.volume(np.ascontiguousarray(rows))
-        return back_onto(head.grid, conformed.like(values), box, "linear")
+        return way_back.map(region.volume(np.ascontiguousarray(rows)))
 
     voxel_mm3 = conformed.grid.voxel_volume_mm3
     return Segmentation(
-        labels=back_onto(head.grid, conformed.like(labels), box, "label"),
+        labels=way_back.labels(labels),
         grey=back(found.tissues[:, 0]),
         white=back(found.tissues[:, 1]),
         fluid=back(found.tissues[:, 2]),

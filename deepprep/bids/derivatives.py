@@ -36,6 +36,7 @@ BIDSIGNORE = (
     "*_mixing.tsv",
     "*_timeseries.tsv",
     "*_desc-qc_metrics.tsv",
+    "*_morph.tsv",
 )
 """What the BIDS validator does not know yet, as fMRIPrep lists it."""
 

@@ -38,6 +38,7 @@ BIDSIGNORE = (
     "*_mixing.tsv",
     "*_timeseries.tsv",
     "*_desc-qc_metrics.tsv",
+    "*_morph.tsv",
 )
 """What the BIDS validator does not know yet, as fMRIPrep lists it."""
 

@@ -184,6 +184,7 @@ def SegmentBrain(
         "engine": found.engine,
         "notes": list(found.notes),
         "structures": structures,
+        "volumes_mm3": found.volumes_mm3,
         "brain_dice": brain.dice,
         "brain_source": brain.source,
         "brain_ml": float(brain.mask.sum()) * volume.grid.voxel_volume_mm3 / 1000.0,

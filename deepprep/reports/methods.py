@@ -121,6 +121,18 @@ def tissue_segmentation() -> Step:
     )
 
 
+def structure_volumes() -> Step:
+    """Volumes of structures, intracranial volume, and FreeSurfer's conformed volumes."""
+    return Step(
+        "volumes",
+        "anatomical",
+        "Volumes of brain structures were taken from the segmentation, and the total intracranial "
+        "volume was estimated from the determinant of the affine registration to the MNI head "
+        "[@etiv]. Intensities were scaled to a white-matter level of 110 for the volumes in "
+        "FreeSurfer's conformed space.",
+    )
+
+
 _TEMPLATE_PAPERS = {
     "MNI152NLin2009cAsym": "*ICBM 152 Nonlinear Asymmetrical template version 2009c* "
     "[@mni152nlin2009casym; TemplateFlow ID: MNI152NLin2009cAsym]",

@@ -20,9 +20,15 @@ from deepprep.interfaces.anatomy import (
     SegmentBrain,
     WarpAnatomy,
 )
+from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
 from deepprep.workflows.bold import add_run
 from deepprep.workflows.choices import Choices, template_ids
+
+FREESURFER = (
+    *("raw", "orig", "nu", "t1", "brain", "aseg", "stats", "talairach", "table", "sidecar", "info"),
+)
+"""What goes from the making of the FreeSurfer files to their writing."""
 
 
 @workflow.define(outputs=["record"])
@@ -118,6 +124,24 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             bids_dir=options.bids_dir,
         ),
         name="write_anatomy",
+    )
+    freesurfer = workflow.add(
+        WriteFreeSurferVolumes(
+            original=File(inputs.t1w[0].path) if len(inputs.t1w) == 1 else conformed.t1w,
+            t1w=nu.t1w,
+            mask=brain.mask,
+            labels=brain.labels,
+            segmentation_info=brain.info,
+            uncertainty=brain.uncertainty,
+            affine=None,
+            engine=options.seg_engine,
+            label=label,
+        ),
+        name="freesurfer",
+    )
+    workflow.add(
+        PublishFreeSurfer(**{name: getattr(freesurfer, name) for name in FREESURFER}, **where),
+        name="write_freesurfer",
     )
 
     transforms: dict[str, Any] = {}

@@ -14,6 +14,7 @@ ALL_STEPS = [
     m.brain_mask("1.0.2"),
     m.brain_mask("1.0.2", skull_stripped_input=True),
     m.tissue_segmentation(),
+    m.structure_volumes(),
     m.normalisation(["MNI152NLin2009cAsym", "MNI152NLin6Asym", "Other"]),
     m.fieldmap_found("phase difference, sub-01_phasediff.nii.gz"),
     m.bold_reference(),

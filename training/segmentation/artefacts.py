@@ -33,9 +33,9 @@ def blur(image: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
 def random_spacing(draw: Draw) -> list[float]:
     """Voxel size of the acquisition, mm an axis: 1 mm, isotropic to 2, or one thick axis to 3."""
     kind = draw.uniform(0, 1)
-    if kind < 0.45:
+    if kind < 0.65:
         return [1.0, 1.0, 1.0]
-    if kind < 0.7:
+    if kind < 0.8:
         return [draw.uniform(1.0, 2.0)] * 3
     spacing = [draw.uniform(0.9, 1.2)] * 3
     spacing[draw.integer(3)] = draw.uniform(1.2, 3.0)
@@ -47,14 +47,14 @@ def acquire(image: torch.Tensor, spacing: list[float], draw: Draw) -> torch.Tens
 
     The point spread of a voxel of width r is taken as a Gaussian of FWHM r.
     """
-    sharp = draw.uniform(0.35, 0.75)
+    sharp = draw.uniform(0.30, 0.62)
     sigmas = [math.sqrt(sharp**2 + max(0.0, r * r - 1.0) / 2.355**2) for r in spacing]
     out = blur(image, sigmas)
     coarse = tuple(max(8, round(n / r)) for n, r in zip(image.shape, spacing))
     resized = coarse != tuple(image.shape)
     if resized:
         out = F.interpolate(out[None, None], coarse, mode="trilinear", align_corners=True)[0, 0]
-    noise = draw.uniform(0, 0.03) if draw.chance(0.7) else draw.uniform(0.03, 0.10)
+    noise = draw.uniform(0, 0.03) if draw.chance(0.8) else draw.uniform(0.03, 0.10)
     first, second = draw.normal(2, *out.shape) * noise
     out = torch.sqrt((out + first) ** 2 + second**2)
     if resized:

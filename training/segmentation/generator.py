@@ -50,7 +50,7 @@ class Settings:
     p_deface: float = 0.4
     p_vessels: float = 0.25
     p_lesions: float = 0.2
-    p_motion: float = 0.15
+    p_motion: float = 0.08
     p_cut: float = 0.04
 
 

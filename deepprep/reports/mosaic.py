@@ -27,6 +27,8 @@ STEP_MM = 0.8
 MARGIN_MM = 9.0
 """Field shown around the bounding box of the region of interest, mm."""
 JPEG_QUALITY = 85
+LEGEND_LINE_PX = 24
+"""Height of a line of the legend."""
 ROWS = ("axial", "sagittal", "coronal")
 _AXES = {"axial": (2, 0, 1), "sagittal": (0, 1, 2), "coronal": (1, 0, 2)}
 """View -> world axis (normal, left-to-right in the picture, bottom-to-top in the picture)."""
@@ -227,7 +229,8 @@ def write_mosaic(
     heights = [layout.tile_shape(view)[0] for view in ROWS]
     tops = np.concatenate([[0], np.cumsum([h + _GAP_PX for h in heights])])
     legend_top = int(tops[-1])
-    height = legend_top + 34
+    lines = 1 + max((line for _, line in _legend_places(contours, layout.width)), default=0)
+    height = legend_top + 10 + LEGEND_LINE_PX * lines
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width} {height}" '
         'preserveAspectRatio="xMidYMid meet" role="img">',
@@ -355,16 +358,28 @@ def _annotations(layout: Layout, tops: np.ndarray, heights: Sequence[int]) -> st
     return "".join(out) + "</g>"
 
 
+def _legend_places(contours: Sequence[Contour], width: int) -> list[tuple[int, int]]:
+    """Left edge and line of each entry; a new line where the width is used up."""
+    places = []
+    x, line = 4, 0
+    for contour in contours:
+        entry = 62 + 9 * len(contour.name)
+        if x > 4 and x + entry > width:
+            x, line = 4, line + 1
+        places.append((x, line))
+        x += entry
+    return places
+
+
 def _legend(contours: Sequence[Contour], layers: Sequence[Layer], layout: Layout, top: int) -> str:
     out = ['<g class="legend">']
-    x = 4
-    for contour in contours:
+    for contour, (x, line) in zip(contours, _legend_places(contours, layout.width)):
+        y = top + LEGEND_LINE_PX * line
         out.append(
-            f'<line x1="{x}" x2="{x + 22}" y1="{top + 17}" y2="{top + 17}" '
+            f'<line x1="{x}" x2="{x + 22}" y1="{y + 17}" y2="{y + 17}" '
             f'stroke="{html.escape(contour.colour)}" stroke-width="3"/>'
-            f'<text x="{x + 28}" y="{top + 22}">{html.escape(contour.name)}</text>'
+            f'<text x="{x + 28}" y="{y + 22}">{html.escape(contour.name)}</text>'
         )
-        x += 62 + 9 * len(contour.name)
     if len(layers) > 1:
         text = f"Hover: {layers[1].name} fades into {layers[0].name}"
         out.append(

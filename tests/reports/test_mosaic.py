@@ -12,6 +12,7 @@ from deepprep.reports import figures
 from deepprep.reports.mosaic import (
     Contour,
     Layer,
+    _legend_places,
     crop,
     grey_window,
     layout_around,
@@ -191,3 +192,11 @@ def test_dseg_draws_mask_pial_and_white_borders(head, tmp_path):
     figures.plot_dseg(image, mask, only_white, tmp_path / "w.svg")
     _, pial, white = (e.get("d") for e in ET.parse(tmp_path / "w.svg").iter(f"{SVG}path"))
     assert pial == white != ""
+
+
+def test_a_long_legend_goes_on_in_the_next_line():
+    region = Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    contours = [Contour(region, "#fff", "a" * 20) for _ in range(5)]
+    places = _legend_places(contours, 600)
+    assert [line for _, line in places] == [0, 0, 1, 1, 2]
+    assert all(x + 62 + 9 * 20 <= 600 for x, _ in places)

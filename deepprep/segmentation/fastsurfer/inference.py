@@ -6,6 +6,7 @@ the voxels of a region of interest have a row of logits, so that a head takes ab
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -149,8 +150,8 @@ def sum_views(
 
 
 def prepared(net: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
-    """The network where and how it runs: channels-last, on its device."""
-    net = net.eval().to(device=device, dtype=dtype)
+    """A copy of the network where and how it runs: channels-last, on its device."""
+    net = copy.deepcopy(net).eval().to(device=device, dtype=dtype)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Literal
 
@@ -50,7 +49,7 @@ def agreement(
     """
     classes = []
     for dtype in (torch.float32, torch.bfloat16):
-        ready = prepared(copy.deepcopy(net), device, dtype)
+        ready = prepared(net, device, dtype)
         one = stack.to(device, dtype).contiguous(memory_format=torch.channels_last)
         parts = [ready(one[i : i + 1], (scale, scale)).argmax(1) for i in range(len(one))]
         classes.append(torch.cat(parts).cpu())

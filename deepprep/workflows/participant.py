@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 import sys
@@ -95,10 +96,7 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     good = sum(o.ok for o in outcomes.values())
     _say(f"{good} of {len(outcomes)} finished without failures in {minutes} min {seconds} s")
-    for label in dict.fromkeys(s.label for s in subjects):
-        page = settings.out_dir / f"sub-{label}.html"
-        if page.exists():
-            _say(f"Report: {page}")
+    _name_reports(settings, subjects)
     return 1 if failures else 0
 
 
@@ -123,8 +121,34 @@ def rerender(settings: Settings, subjects: Sequence[SubjectInputs]) -> int:
         )
     if settings.boilerplate_only:
         _write_methods(settings.out_dir, read_records(settings.out_dir))
+        _say(f"Methods text: {settings.out_dir / 'logs' / 'CITATION.md'}")
         return 0
-    return 1 if _write_pages(settings, subjects, "", []) else 0
+    failed = _write_pages(settings, subjects, "", None)
+    for text in failed:
+        _say(text)
+    _name_reports(settings, subjects)
+    return 1 if failed else 0
+
+
+def _name_reports(settings: Settings, subjects: Sequence[SubjectInputs]) -> None:
+    for label in dict.fromkeys(s.label for s in subjects):
+        page = settings.out_dir / f"sub-{label}.html"
+        if page.exists():
+            _say(f"Report: {page}")
+
+
+def _crashes_of_last_run(out_dir: Path, label: str) -> list[Path]:
+    """Crash files that the last run (not one that only wrote reports) left for a participant."""
+    from deepprep.reports.report import find_crash_files
+
+    try:
+        text = (out_dir / "logs" / "provenance.json").read_text(encoding="utf-8")
+        run_uuid = str(json.loads(text)["settings"]["run_uuid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if not (out_dir / "logs" / run_uuid).is_dir():
+        return []
+    return find_crash_files(out_dir, label, run_uuid)
 
 
 def choose_device(wanted: str) -> tuple[str, tuple[str, ...]]:
@@ -175,9 +199,15 @@ def choose_device(wanted: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _write_pages(
-    settings: Settings, subjects: Sequence[SubjectInputs], device: str, crashes: Sequence[FailedJob]
+    settings: Settings,
+    subjects: Sequence[SubjectInputs],
+    device: str,
+    crashes: Sequence[FailedJob] | None,
 ) -> list[str]:
-    """Methods, quality tables and HTML reports; returns what failed, one line each."""
+    """Methods, quality tables and HTML reports; returns what failed, one line each.
+
+    Without ``crashes`` the reports are those of the run before: with its errors, its command.
+    """
     from deepprep.interfaces.delivery import read_records
     from deepprep.quality.table import write_metrics
     from deepprep.reports.report import write_subject_report
@@ -189,18 +219,20 @@ def _write_pages(
         try:
             metrics: dict[str, dict[str, float]] = {}
             for subject in mine:
-                _write_fragments(settings, subject, device)
+                _write_fragments(settings, subject, device, again=crashes is None)
                 for record in read_records(settings.out_dir, subject.name):
                     for source, values in record["metrics"].items():
                         metrics.setdefault(source, {}).update(values)
             if metrics:
                 write_metrics(settings.out_dir, label, metrics)
             names = {subject.name for subject in mine}
+            crash_files: list[Any] = (
+                _crashes_of_last_run(settings.out_dir, label)
+                if crashes is None
+                else [c.crash_file for c in crashes if c.path.split("/")[0] in names]
+            )
             write_subject_report(
-                settings.out_dir,
-                label,
-                settings.run_uuid,
-                crash_files=[c.crash_file for c in crashes if c.path.split("/")[0] in names],
+                settings.out_dir, label, settings.run_uuid, crash_files=crash_files
             )
         except Exception as error:
             # A broken page must not hide that the derivatives are there.
@@ -217,7 +249,9 @@ def _write_methods(out_dir: Path, records: Sequence[dict[str, Any]]) -> None:
         write_citations(out_dir, steps)
 
 
-def _write_fragments(settings: Settings, subject: SubjectInputs, device: str) -> None:
+def _write_fragments(
+    settings: Settings, subject: SubjectInputs, device: str, *, again: bool
+) -> None:
     """The sections About and B0 field mapping of a report."""
     from deepprep.execution.provenance import machine, versions
     from deepprep.reports.summaries import about_summary, fieldmap_summary, write_fragment
@@ -238,7 +272,9 @@ def _write_fragments(settings: Settings, subject: SubjectInputs, device: str) ->
         versions(),
         {**machine(), **({"Device": device} if device else {})},
     )
-    write_fragment(about, path({"sub": subject.label}, "about", "T1w"))
+    page = path({"sub": subject.label}, "about", "T1w")
+    if not (again and page.exists()):
+        write_fragment(about, page)
     if not settings.anat_only:
         found = fieldmap_summary(_fieldmap_rows(subject))
         write_fragment(found, path(subject.own_entities, "summary", "fieldmap"))

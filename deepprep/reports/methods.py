@@ -231,7 +231,7 @@ def standard_resampling(space: str) -> Step:
     return Step(
         "standard_resampling",
         "functional",
-        f"They were also resampled onto *{space}*, where the same single interpolation includes "
+        f"The series were also resampled onto *{space}*, where the single interpolation includes "
         "the normalisation.",
     )
 

@@ -86,7 +86,10 @@ def run(settings: Settings, subjects: Sequence[SubjectInputs], problems: Sequenc
     for name, outcome in outcomes.items():
         for job in outcome.failed_jobs:
             failures += 1
-            _say(f"FAILED {job.label or name}: {job.error} (see {job.crash_file})")
+            _say(f"FAILED {job.path}: {job.error} (see {job.crash_file})")
+        if outcome.skipped:
+            skipped = ", ".join(path.removeprefix(f"{name}/") for path in outcome.skipped)
+            _say(f"NOT DONE in {name}, since it needs what failed: {skipped}")
         if not outcome.ok and not outcome.failed_jobs:
             failures += 1
             _say(f"NOT DONE {name}: {outcome.error_text or 'stopped'}")

@@ -97,6 +97,9 @@ def test_derivatives_have_fmripreps_names(ran):
         "anat/sub-001_desc-preproc_T1w.nii.gz",
         "anat/sub-001_desc-brain_mask.nii.gz",
         "anat/sub-001_dseg.nii.gz",
+        "anat/sub-001_desc-aseg_dseg.nii.gz",
+        "anat/sub-001_desc-aseg_uncertainty.nii.gz",
+        "anat/sub-001_desc-aseg_morph.tsv",
         "anat/sub-001_label-GM_probseg.nii.gz",
         "anat/sub-001_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5",
         "anat/sub-001_from-MNI152NLin2009cAsym_to-T1w_mode-image_xfm.h5",
@@ -150,6 +153,42 @@ def test_masks_of_t1w_and_bold_coincide(ran):
     moved = resample_from_to(anat, bold, order=0).get_fdata() > 0
     inside = bold.get_fdata() > 0
     assert 2 * (moved & inside).sum() / (moved.sum() + inside.sum()) > 0.85
+
+
+def test_structures_are_on_their_side_and_of_plausible_size(ran):
+    anat = ran[0] / "out" / "sub-001" / "anat"
+    image = nib.load(anat / "sub-001_desc-aseg_dseg.nii.gz")
+    labels = np.asarray(image.dataobj).astype(int)
+    mm3 = float(np.prod(image.header.get_zooms()))
+    for left, right, low, high in (
+        (17, 53, 2500, 6000),
+        (10, 49, 4500, 10500),
+        (2, 41, 150e3, 320e3),
+    ):
+        x = []
+        for label in (left, right):
+            voxels = np.argwhere(labels == label)
+            assert low < len(voxels) * mm3 < high, label
+            x.append(nib.affines.apply_affine(image.affine, voxels)[:, 0].mean())
+        assert x[0] < x[1] - 20, "left of right in world coordinates"
+    table = pd.read_csv(anat / "sub-001_desc-aseg_morph.tsv", sep="\t").set_index("index")
+    assert table.loc[17].iloc[0] == "Left-Hippocampus"
+
+
+def test_freesurfer_files_lie_where_the_t1w_is(ran):
+    out = ran[0] / "out"
+    folder = out / "sourcedata/freesurfer/sub-001"
+    aseg = nib.load(folder / "mri/aseg.mgz")
+    assert aseg.shape == (256, 256, 256)
+    own = nib.load(out / "sub-001/anat/sub-001_desc-aseg_dseg.nii.gz")
+    labels, native = np.asarray(aseg.dataobj), np.asarray(own.dataobj)
+    for label in (17, 49, 16):
+        there = nib.affines.apply_affine(aseg.affine, np.argwhere(labels == label).mean(0))
+        here = nib.affines.apply_affine(own.affine, np.argwhere(native == label).mean(0))
+        np.testing.assert_allclose(there, here, atol=0.6)
+    norm = np.asarray(nib.load(folder / "mri/norm.mgz").dataobj).astype(float)
+    assert abs(np.median(norm[np.isin(labels, (2, 41))]) - 110) < 5
+    assert "EstimatedTotalIntraCranialVol" in (folder / "stats/aseg.stats").read_text()
 
 
 def test_pybids_and_nilearn_read_the_derivatives(ran):

@@ -66,7 +66,7 @@ class Trainer:
 
         numbers = args.train_maps or TRAINING_MAPS
         maps = load_maps(labels_folder(args.labels), numbers, args.device)
-        self.weights = class_weights(maps).to(self.device)
+        self.weights = (class_weights(maps) ** args.weight_power).to(self.device)
         self.make = HeadGenerator(maps, tuple(args.patch), self.device)
         self.pool: ProcessPoolExecutor | None = None
         self.coming: dict[int, Future[Sample]] = {}
@@ -293,6 +293,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--train-maps", type=int, nargs="+", help="default 1 to 14")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument(
+        "--weight-power", type=float, default=1.0,
+        help="exponent of the class weights; lower late in training, for unbiased posteriors",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that make patches")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)

@@ -140,8 +140,10 @@ def test_users_templateflow_is_read_and_its_empty_stubs_are_not(monkeypatch, tmp
 
 
 def test_bundle_is_small_and_licensed():
-    files = [f for f in templates.BUNDLED.parent.rglob("*") if f.is_file()]
-    assert sum(f.stat().st_size for f in files) < 25e6
+    data = templates.BUNDLED.parent
+    for folder, limit in (("templates", 22e6), ("demo", 4e6), ("weights", 30e6)):
+        files = [f for f in (data / folder).rglob("*") if f.is_file()]
+        assert 0 < sum(f.stat().st_size for f in files) < limit, folder
     assert set(bundled_templates()) == set(BOTH)
     for name in BOTH:
         assert "Permission to use" in (templates.BUNDLED / f"tpl-{name}" / "LICENSE").read_text()

@@ -42,10 +42,13 @@ def random_spacing(draw: Draw) -> list[float]:
     return spacing
 
 
-def acquire(image: torch.Tensor, spacing: list[float], draw: Draw) -> torch.Tensor:
+def acquire(
+    image: torch.Tensor, spacing: list[float], draw: Draw, p_quiet: float = 0.8
+) -> torch.Tensor:
     """Blur to the voxel size, sample there, add Rician noise, interpolate back to 1 mm.
 
-    The point spread of a voxel of width r is taken as a Gaussian of FWHM r.
+    The point spread of a voxel of width r is taken as a Gaussian of FWHM r. ``p_quiet`` is the
+    probability of little noise.
     """
     sharp = draw.uniform(0.30, 0.62)
     sigmas = [math.sqrt(sharp**2 + max(0.0, r * r - 1.0) / 2.355**2) for r in spacing]
@@ -54,7 +57,7 @@ def acquire(image: torch.Tensor, spacing: list[float], draw: Draw) -> torch.Tens
     resized = coarse != tuple(image.shape)
     if resized:
         out = F.interpolate(out[None, None], coarse, mode="trilinear", align_corners=True)[0, 0]
-    noise = draw.uniform(0, 0.03) if draw.chance(0.8) else draw.uniform(0.03, 0.10)
+    noise = draw.uniform(0, 0.03) if draw.chance(p_quiet) else draw.uniform(0.03, 0.10)
     first, second = draw.normal(2, *out.shape) * noise
     out = torch.sqrt((out + first) ** 2 + second**2)
     if resized:

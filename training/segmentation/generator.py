@@ -52,6 +52,12 @@ class Settings:
     p_lesions: float = 0.2
     p_motion: float = 0.08
     p_cut: float = 0.04
+    usual: bool = False
+    """1 mm voxels and little noise, as in most research scans."""
+
+
+USUAL = Settings(p_stripped=1.0, p_vessels=0.0, p_lesions=0.0, p_motion=0.0, p_cut=0.0, usual=True)
+"""Brain-extracted T1w of usual quality: an easier test than the training distribution."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ class HeadGenerator:
         means, amplitudes = random_contrast(draw)
         image, amplitude, target, tissue = self._blend(head, coordinates, means, amplitudes)
         image = self._paint(image, amplitude, target, tissue, float(means[CSF]), draw)
-        image = artefacts.acquire(image, artefacts.random_spacing(draw), draw)
+        spacing = [1.0, 1.0, 1.0] if setting.usual else artefacts.random_spacing(draw)
+        image = artefacts.acquire(image, spacing, draw, 1.0 if setting.usual else 0.8)
         if draw.chance(setting.p_motion):
             image = artefacts.motion(image, draw)
         image, target = self._remove(image, target, tissue, coordinates, head, draw)

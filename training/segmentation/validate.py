@@ -20,7 +20,7 @@ import torch
 from nibabel.processing import resample_from_to
 
 from deepprep.segmentation.compact.network import STRIDE, Architecture, SegmentationNet, predict
-from training.segmentation.generator import HeadGenerator, Sample
+from training.segmentation.generator import USUAL, HeadGenerator, Sample
 from training.segmentation.labels import CLASSES, MERGED, labels_folder, load_maps
 
 VALIDATION_MAPS = (15, 16)
@@ -119,6 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labels", help="folder of seg_XX.nii.gz")
     parser.add_argument("--maps", type=int, nargs="+", default=VALIDATION_MAPS)
     parser.add_argument("--draws", type=int, default=10, help="synthetic heads of each map")
+    parser.add_argument("--usual", action="store_true", help="1 mm, little noise, no artefacts")
     parser.add_argument("--image", type=Path)
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--mask", type=Path)
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
         rows.append(score(net, [real_head(args.image, args.truth, args.mask)])[0])
     else:
         maps = load_maps(labels_folder(args.labels), tuple(args.maps), args.device)
-        make = HeadGenerator(maps, WHOLE_HEAD, args.device)
+        make = HeadGenerator(maps, WHOLE_HEAD, args.device, USUAL if args.usual else None)
         for draw in range(args.draws):
             for which in range(len(maps)):
                 sample = make(VALIDATION_SEED + draw * len(maps) + which, which)

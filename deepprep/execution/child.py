@@ -135,8 +135,11 @@ def run_job(payload: bytes, rerun: bool, settings: ChildSettings) -> None:
 def _run(payload: bytes, rerun: bool) -> tuple[str, str]:
     import cloudpickle
 
+    from deepprep.execution.mounts import tell_pydra_the_mounts
+
     job: Any = None
     try:
+        tell_pydra_the_mounts()
         job = cloudpickle.loads(payload)
         _seed()
         job.run(rerun=rerun)

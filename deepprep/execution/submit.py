@@ -17,6 +17,7 @@ from typing import Any
 from deepprep.execution.crash import FailedJob
 from deepprep.execution.events import Event, EventLog, Listener
 from deepprep.execution.locks import RunMarker, clear_stale_locks, sweep_hash_cache
+from deepprep.execution.mounts import tell_pydra_the_mounts
 from deepprep.execution.slots import Slots
 from deepprep.execution.submitter import IsolatingSubmitter, WorkflowFailed
 from deepprep.execution.worker import ResourceWorker, WorkerOptions
@@ -123,6 +124,7 @@ def run_workflows(
     gathered = _Gathered()
     listeners = [on_event] if callable(on_event) else list(on_event or ())
     emit = EventLog(events_path, [gathered, *listeners])
+    tell_pydra_the_mounts()
     os.environ["NO_ET"] = "1"  # no call home, here and in the task processes
     with RunMarker(cache_root), _hash_cache_in(cache_root):
         if stale := clear_stale_locks(cache_root) + sweep_hash_cache(cache_root / "hashes"):

@@ -20,7 +20,7 @@ def export(checkpoint: Path, target: Path) -> None:
     tensors = {
         name: value.half().contiguous()
         for name, value in state["average"].items()
-        if not name.startswith("coarse_head") and value.is_floating_point()
+        if value.is_floating_point()
     }
     metadata = {
         "architecture": json.dumps(state["architecture"]),

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepprep.segmentation.compact.inference import load_network
 from deepprep.segmentation.compact.network import Architecture, SegmentationNet
 from training.segmentation.generator import HeadGenerator, Sample
 from training.segmentation.labels import CLASSES, SMALL, class_weights, labels_folder, load_maps
@@ -58,7 +59,11 @@ class Trainer:
         self.validation_heads: list[Sample] = []
         torch.manual_seed(args.seed)
         architecture = Architecture(coarse=tuple(args.coarse), fine=args.fine)
-        net = SegmentationNet(architecture).to(self.device)
+        net = SegmentationNet(architecture)
+        if args.init is not None:
+            net = load_network(args.init)
+            net.train()
+        net = net.to(self.device)
         net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.net = net
         self.optimizer = torch.optim.AdamW(net.parameters(), args.rate, weight_decay=1e-4)
@@ -285,6 +290,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--coarse", type=int, nargs=4, default=Architecture().coarse)
     parser.add_argument("--fine", type=int, default=Architecture().fine)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--init", type=Path, help="start from the weights of a safetensors file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--freeze-norm", type=float, default=0.4,

@@ -74,9 +74,8 @@ def load_network(path: Path, device: str = "cpu") -> SegmentationNet:
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     described["coarse"] = tuple(described["coarse"])
     net = SegmentationNet(Architecture(**described))
-    # the head at 2 mm serves training only
     missing, unknown = net.load_state_dict(state, strict=False)
-    missing = [n for n in missing if not n.startswith("coarse_head") and "num_batches" not in n]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unknown:
         raise ValueError(f"{path} is not of this network: {[*missing, *unknown][0]} does not fit")
     return net.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]

@@ -12,6 +12,10 @@ from deepprep.segmentation.tissue import bounding_box
 CLOSING_MM = 3.0
 """Sulci narrower than twice this are bridged."""
 
+RIM_MM = 1.5
+"""The mask keeps so much beyond the labels: the fluid on the brain, as FreeSurfer's brainmask and
+fMRIPrep's masks do; resampling and smoothing then find no cut cortex."""
+
 AGREEMENT = 0.95
 """Dice of two brain masks below which somebody should look."""
 
@@ -76,7 +80,9 @@ def brain_of_labels(labels: np.ndarray, zooms_mm: np.ndarray) -> np.ndarray:
 
 
 def choose_brain(extracted: np.ndarray, labels: np.ndarray, zooms_mm: np.ndarray) -> BrainChoice:
-    """Take the segmentation's brain unless it differs too much from the extracted one.
+    """Take the segmentation's brain, with a rim, unless it differs too much from the extracted one.
+
+    The two are compared without the rim.
 
     Parameters
     ----------
@@ -96,4 +102,24 @@ def choose_brain(extracted: np.ndarray, labels: np.ndarray, zooms_mm: np.ndarray
         )
     if dice < TRUST:
         return BrainChoice(extracted, dice, "extraction", warning)
-    return BrainChoice(mask, dice, "segmentation", warning)
+    return BrainChoice(with_rim(mask, zooms_mm), dice, "segmentation", warning)
+
+
+def with_rim(mask: np.ndarray, zooms_mm: np.ndarray, rim_mm: float = RIM_MM) -> np.ndarray:
+    """Everything within ``rim_mm`` of a mask.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) bool array
+        Not empty.
+    zooms_mm : (3,) array
+    rim_mm : float
+    """
+    voxels = np.argwhere(mask)
+    pad = np.ceil(rim_mm / zooms_mm).astype(int) + 1
+    low = np.maximum(voxels.min(0) - pad, 0)
+    high = np.minimum(voxels.max(0) + pad + 1, mask.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high))
+    out = mask.copy()
+    out[box] = ndimage.distance_transform_edt(~mask[box], sampling=zooms_mm) <= rim_mm
+    return out

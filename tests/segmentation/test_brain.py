@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepprep.segmentation.brain import brain_of_labels, choose_brain
+from deepprep.segmentation.brain import brain_of_labels, choose_brain, with_rim
 
 
 def ball(radius: float, n: int = 40) -> np.ndarray:
@@ -47,3 +47,11 @@ def test_agreement_decides_which_mask_is_used():
     bad = choose_brain(ball(18), labels, np.ones(3))
     assert bad.source == "extraction" and bad.warning
     np.testing.assert_array_equal(bad.mask, ball(18))
+
+
+def test_the_rim_is_in_millimetres_and_stays_in_the_image():
+    mask = np.zeros((9, 9, 9), bool)
+    mask[4, 4, 4] = mask[0, 0, 0] = True
+    grown = with_rim(mask, np.array([1.0, 1.0, 2.0]), 1.5)
+    assert grown[3, 4, 4] and grown[3, 3, 4] and not grown[4, 4, 3] and not grown[2, 4, 4]
+    assert grown[0, 1, 0]

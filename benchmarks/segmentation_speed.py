@@ -52,7 +52,8 @@ Whole job: from the T1w in memory to labels, tissues and uncertainty on its own 
 process time over all threads (which wait asleep: OMP_WAIT_POLICY=PASSIVE); half of it is what two
 free cores need at least. VINN has random weights, so its repair of labels works on noise. Peak memory
 is that of the process, with Python and torch, and of the whole job also where only some slices were
-computed. Load: processes that wanted a processor when the row began; above zero, others had their
+computed (first row: of the networks only). Load: processes that wanted a processor when the row
+began; above zero, others had their
 share of the wall time.
 
 | what | device | wall s | CPU s | networks alone, wall s | slices | peak GB | load | how |

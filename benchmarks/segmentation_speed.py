@@ -1,9 +1,11 @@
 """Time and peak memory of whole-brain segmentation: FastSurferVINN's architecture and ours.
 
     python benchmarks/segmentation_speed.py SHARED_DATA [--threads 2] [--device cpu] [--limit-min 12]
+                                            [--rows NAME ...] [--state FILE]
 
 VINN has random weights (its time does not depend on them). Every row is a process of its own on
-the same real head (freesurfer-silver/sub-01, 256^3 voxels of 1 mm). Writes
+the same real head (freesurfer-silver/sub-01, 256^3 voxels of 1 mm). With
+--state, rows are kept in a file and a later run measures only those that are not in it. Writes
 benchmarks/results/segmentation_speed.md.
 """
 
@@ -45,13 +47,17 @@ ROWS = {
 }
 HEADER = """# Speed of whole-brain segmentation
 
-`python benchmarks/segmentation_speed.py SHARED_DATA` on {machine}. Whole job: from the T1w in memory
-to labels, tissues and uncertainty on its own lattice. CPU s is process time over all threads; half
-of it is what two free cores need at least. VINN has random weights, so its repair of labels works
-on noise. Peak memory is that of the process, with Python and torch.
+`python benchmarks/segmentation_speed.py SHARED_DATA` on {machine}.
+Whole job: from the T1w in memory to labels, tissues and uncertainty on its own lattice. CPU s is
+process time over all threads (which wait asleep: OMP_WAIT_POLICY=PASSIVE); half of it is what two
+free cores need at least. VINN has random weights, so its repair of labels works on noise. Peak memory
+is that of the process, with Python and torch, and of the whole job also where only some slices were
+computed (first row: of the networks only). Load: processes that wanted a processor when the row
+began; above zero, others had their
+share of the wall time.
 
-| what | device | wall s | CPU s | networks alone, wall s | slices | peak GB | how |
-|---|---|---|---|---|---|---|---|
+| what | device | wall s | CPU s | networks alone, wall s | slices | peak GB | load | how |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -188,9 +194,12 @@ def in_child(what: str, args: argparse.Namespace) -> dict[str, Any] | None:
     """One row, in a process of its own so that its peak memory is its own."""
     job = [sys.executable, __file__, str(args.shared), "--row", what, "--device", args.device,
            "--threads", str(args.threads), "--limit-min", str(args.limit_min)]  # fmt: skip
-    done = subprocess.run(job, capture_output=True, text=True, check=False)
+    # Threads that wait asleep: on a shared machine, waiting awake would count as CPU time.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(job, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        print(f"{what}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        said = done.stderr.strip().splitlines()
+        print(f"{what}: ended with {done.returncode} {' '.join(said[-1:])}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -205,11 +214,7 @@ def machine(args: argparse.Namespace) -> str:
                 break
     if args.device.startswith("cuda"):
         name += f" with {torch.cuda.get_device_name()}"
-    load = os.getloadavg()[0]
-    return (
-        f"{name}, {os.cpu_count()} processors, {args.threads} threads, torch {torch.__version__}, "
-        f"load {load:.1f} at the start"
-    )
+    return f"{name}, {os.cpu_count()} processors, {args.threads} threads, torch {torch.__version__}"
 
 
 def write(rows: dict[str, dict[str, Any]], args: argparse.Namespace, where: str) -> None:
@@ -220,7 +225,7 @@ def write(rows: dict[str, dict[str, Any]], args: argparse.Namespace, where: str)
         lines.append(
             f"| {ROWS[what]} | {args.device} | {row['wall']:.0f} | {row['cpu']:.0f} "
             f"| {'-' if net is None else f'{net:.0f}'} | {slices or '-'} "
-            f"| {row['peak_gb']:.2f} | {row['how']} |"
+            f"| {row['peak_gb']:.2f} | {row['load']:.1f} | {row['how']} |"
         )
     ratios = [
         f"{ROWS[what]}: {rows[what]['wall'] / rows['ours']['wall']:.1f} times our wall time, "
@@ -242,19 +247,24 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit-min", type=float, default=12.0)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--state", type=Path, help="JSON file of the rows measured so far")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
         print(json.dumps(measure(args.row, args)))
         return 0
-    where = machine(args)
-    wanted = [w for w in ROWS if w != "ours" or importlib.util.find_spec(COMPACT)]
-    rows = {}
-    for what in wanted:
+    rows = json.loads(args.state.read_text()) if args.state and args.state.exists() else {}
+    for what in args.rows:
+        if what in rows or (what == "ours" and not importlib.util.find_spec(COMPACT)):
+            continue
+        load = os.getloadavg()[0]
         row = in_child(what, args)
         if row is not None:
-            rows[what] = row
-    write(rows, args, where)
+            rows[what] = {**row, "load": load}
+        if args.state:
+            args.state.write_text(json.dumps(rows))
+    write({what: rows[what] for what in ROWS if what in rows}, args, machine(args))
     return 0
 
 

@@ -94,14 +94,17 @@ def structure_volumes(
     Returns
     -------
     tuple of StructureVolume
-        By number: every structure of :data:`deepprep.segmentation.labels.STRUCTURES`, empty or
-        not, so that all subjects have the same rows, and whatever else ``labels`` holds.
+        By number: every structure that the engine knows (``posterior_mm3``; without it
+        :data:`deepprep.segmentation.labels.STRUCTURES`), empty or not, so that all subjects have
+        the same rows, and whatever else ``labels`` holds. What an engine has no class for has no
+        row: a volume of 0 would be taken for a finding.
     """
+    known = set(STRUCTURES) if posterior_mm3 is None else set(posterior_mm3)
     posterior = posterior_mm3 or {}
     extents = dict(enumerate(ndimage.find_objects(labels), start=1))
     present = {label for label, extent in extents.items() if extent is not None}
     rows = []
-    for label in sorted((set(STRUCTURES) | present) - set(without)):
+    for label in sorted((known | present) - set(without)):
         name, extent = structure_name(label), extents.get(label)
         if extent is None:
             rows.append(StructureVolume(label, name, 0, float(posterior.get(label, 0.0))))

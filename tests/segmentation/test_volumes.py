@@ -153,3 +153,8 @@ def test_measures_of_a_real_aseg_are_freesurfers(shared_data):
         for row in real.rows:
             if row.label in rows:
                 assert rows[row.label].n_voxels == row.n_voxels
+
+
+def test_what_the_engine_has_no_class_for_has_no_row(labels):
+    rows = {r.label for r in structure_volumes(labels, labels, 2.0, {17: 18.5, 18: 0.0})}
+    assert 18 in rows and 31 not in rows

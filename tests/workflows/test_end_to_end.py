@@ -170,7 +170,7 @@ def test_structures_are_on_their_side_and_of_plausible_size(ran):
             voxels = np.argwhere(labels == label)
             assert low < len(voxels) * mm3 < high, label
             x.append(nib.affines.apply_affine(image.affine, voxels)[:, 0].mean())
-        assert x[0] < x[1] - 20, "left of right in world coordinates"
+        assert x[0] < x[1] - 15, "left of right in world coordinates"
     table = pd.read_csv(anat / "sub-001_desc-aseg_morph.tsv", sep="\t").set_index("index")
     assert table.loc[17].iloc[0] == "Left-Hippocampus"
 

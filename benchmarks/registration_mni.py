@@ -26,7 +26,9 @@ from deepprep.interfaces.nifti import load_volume
 from deepprep.registration.affine import register_affine
 from deepprep.registration.diffeomorphic import ChannelPair, register_diffeomorphic
 from deepprep.registration.transforms import jacobian_determinant
-from deepprep.segmentation.tissue import segment_tissues
+from deepprep.segmentation.brain import choose_brain
+from deepprep.segmentation.engines import choose_engine
+from deepprep.segmentation.partial_volume import tissue_maps
 
 RESULTS = Path(__file__).parent / "results" / "registration_mni.md"
 TISSUES = ("gm", "wm", "csf")
@@ -91,9 +93,12 @@ def row(name: str, path: Path, pictures: Path | None) -> str:
     fixed, fixed_mask = load_volume(files.brain), load_volume(files.mask)
     labels = load_volume(files.dseg, None)
     head = to_ras(load_volume(path))
-    mask = extract_brain(head).mask
-    head = correct_bias(head, mask).corrected
-    tissues = segment_tissues(head, mask)
+    extracted = extract_brain(head).mask
+    head = correct_bias(head, extracted).corrected
+    engine, weights, _ = choose_engine("deepprep")
+    found = engine.segment(head, extracted, weights, device="cpu", threshold=0.5)
+    mask = choose_brain(extracted, found.labels, head.zooms_mm).mask
+    tissues = tissue_maps(head, found, mask)
     moving, moving_mask = head.like(head.data * mask), head.like(mask.astype(np.float32))
     channels = [
         ChannelPair(load_volume(getattr(files, t)), head.like(getattr(tissues, t)))

@@ -153,7 +153,7 @@ def PublishAnatomy(
                 f"from the {segmented['brain_source']}",
                 f"Dice of extraction and segmentation {segmented['brain_dice']:.3f}",
             ),
-            "Brain volume": Decision(f"{segmented['brain_ml']:.0f} ml", volumes),
+            "Volume of the mask": Decision(f"{segmented['brain_ml']:.0f} ml", volumes),
             "Surfaces": Decision("not made", "not available yet in this version"),
             "Device": Decision(device),
         },

@@ -76,16 +76,21 @@ def segmentation_metrics(
 
 def _oddities(volumes: dict[int, float], uncertainty: dict[int, float]) -> list[str]:
     out = []
+    small_ones: dict[str, list[str]] = {"left": [], "right": []}
     for left, right in LEFT_RIGHT.items():
         if left in VENTRICLES or left not in volumes or right not in volumes:
             continue
         small, large = sorted((volumes[left], volumes[right]))
-        name = STRUCTURES[left].removeprefix("Left-")
         if large > SMALL_MM3 and small < large / ASYMMETRY:
             side = "left" if volumes[left] < volumes[right] else "right"
+            name = STRUCTURES[left].removeprefix("Left-")
+            small_ones[side].append(f"{name} {small:.0f} against {large:.0f} mm3")
+    for side, names in small_ones.items():
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             out.append(
-                f"The {side} {name} ({small:.0f} mm3) is much smaller than its twin ({large:.0f} "
-                "mm3): a part of the brain may be missing or mislabelled."
+                f"Much smaller on the {side} than on the other side: {', '.join(names[:3])}{more}: "
+                "a part of the brain may be missing or mislabelled."
             )
     low, high = CEREBRUM_ML
     for pair, name in (((2, 41), "white"), ((3, 42), "grey")):

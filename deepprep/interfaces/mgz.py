@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from deepprep.image.volume import Volume
-from deepprep.interfaces.nifti import GZIP_LEVEL
+from deepprep.interfaces.nifti import write_gz
 
 _STORED = {"bool": "uint8", "int8": "int16", "uint16": "int32", "float16": "float32"}
 _KEPT = ("uint8", "int16", "int32", "float32")
@@ -32,7 +32,6 @@ def save_mgz(volume: Volume, path: str | os.PathLike) -> Path:
     -------
     Path
     """
-    from isal import igzip
 
     path = Path(path)
     kind = volume.data.dtype.name
@@ -43,14 +42,7 @@ def save_mgz(volume: Volume, path: str | os.PathLike) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
-        # A fixed modification time keeps the bytes equal from run to run.
-        with (
-            open(part, "wb") as raw,
-            igzip.IGzipFile(
-                filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0
-            ) as packed,
-        ):
-            packed.write(image.to_bytes())
+        write_gz(image, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

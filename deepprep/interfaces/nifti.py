@@ -76,7 +76,7 @@ def save_volume(
     part = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
         if path.name.endswith(".gz"):
-            _write_gz(image, part)
+            write_gz(image, part)
         else:
             image.to_filename(part)
         os.replace(part, path)
@@ -85,7 +85,8 @@ def save_volume(
     return path
 
 
-def _write_gz(image: nib.Nifti1Image, path: Path) -> None:
+def write_gz(image: nib.Nifti1Image | nib.MGHImage, path: Path) -> None:
+    """Write an image compressed, with equal bytes from run to run."""
     from isal import igzip
 
     # A fixed modification time keeps the bytes equal from run to run.

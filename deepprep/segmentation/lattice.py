@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,19 +122,30 @@ def onto_lattice(
         where.append(slice(int(take[0]), int(take[-1]) + 1))
         low.append(index[take] - first)
         part.append(weights.part[axis][take])
-    out = values[tuple(box)].astype(np.float32)
-    for axis in range(3):
-        n = out.shape[axis]
-        if not part[axis].any():
-            if len(low[axis]) != n:
-                out = np.take(out, low[axis], axis=axis)
-            continue
-        shape = [1, 1, 1]
-        shape[axis] = -1
-        above = np.take(out, np.minimum(low[axis] + 1, n - 1), axis=axis)
-        below = np.take(out, low[axis], axis=axis)
-        above -= below
-        above *= part[axis].reshape(shape)
-        below += above
-        out = below
+    out = interpolate_axes(values[tuple(box)].astype(np.float32), low, part)
     return (where[0], where[1], where[2]), out
+
+
+def interpolate_axes(
+    values: np.ndarray, low: Sequence[np.ndarray], part: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Linear interpolation along each axis in turn.
+
+    Parameters
+    ----------
+    values : (X, Y, Z) float32 array
+    low, part : three (n,) arrays each
+        Voxel below each point along the axis, and how far the point is on the way to the next.
+    """
+    for axis, (below, share) in enumerate(zip(low, part)):
+        n = values.shape[axis]
+        if not share.any():
+            if not np.array_equal(below, np.arange(n)):
+                values = np.take(values, below, axis=axis)
+            continue
+        above = np.take(values, np.minimum(below + 1, n - 1), axis=axis)
+        values = np.take(values, below, axis=axis)
+        above -= values
+        above *= share.reshape([-1 if a == axis else 1 for a in range(3)])
+        values += above
+    return values

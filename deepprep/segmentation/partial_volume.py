@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from deepprep.image.volume import Volume
 from deepprep.segmentation.labels import DEEP_GREY
+from deepprep.segmentation.lattice import interpolate_axes
 from deepprep.segmentation.result import Segmentation
 from deepprep.segmentation.tissue import (
     CSF,
@@ -174,23 +175,15 @@ def local_mean(
         np.clip((np.arange(n) - (b - 1) / 2) / b, 0, m - 1)
         for n, b, m in zip(data.shape, block, coarse.shape)
     ]
-    return _separable_linear(coarse.astype(np.float32), coordinates)
+    low = [np.floor(at).astype(int) for at in coordinates]
+    part = [(at - below).astype(np.float32) for at, below in zip(coordinates, low)]
+    return interpolate_axes(coarse.astype(np.float32), low, part)
 
 
 def _block_sum(values: np.ndarray, block: list[int]) -> np.ndarray:
     padded = np.pad(values, [(0, -n % b) for n, b in zip(values.shape, block)])
     shape = [k for n, b in zip(padded.shape, block) for k in (n // b, b)]
     return padded.reshape(shape).sum(axis=(1, 3, 5))
-
-
-def _separable_linear(values: np.ndarray, coordinates: list[np.ndarray]) -> np.ndarray:
-    for axis, at in enumerate(coordinates):
-        below = np.minimum(np.floor(at).astype(int), values.shape[axis] - 1)
-        above = np.minimum(below + 1, values.shape[axis] - 1)
-        part = (at - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        first, second = np.take(values, below, axis=axis), np.take(values, above, axis=axis)
-        values = first + (second - first) * part
-    return values
 
 
 def _decide(

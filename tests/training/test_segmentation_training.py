@@ -173,3 +173,12 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     for part in ("model", "average"):
         for name, value in states[0][part].items():
             assert torch.equal(value, states[1][part][name]), name
+
+
+def test_the_model_card_is_of_the_weights_that_ship():
+    import hashlib
+
+    from deepprep.segmentation.compact.engine import WEIGHTS
+
+    card = Path(__file__).parents[2] / "training/segmentation/MODEL_CARD.md"
+    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() in card.read_text()

@@ -1,0 +1,1 @@
+"""Cortical surfaces: level set, topology, meshing, placement, measures, spheres, group spaces."""

@@ -147,7 +147,7 @@ def PublishAnatomy(
         decisions={
             "Brain extraction": Decision(masked["method"], masked["reason"]),
             "Segmentation": Decision(
-                segmented["engine"], "; ".join([engine_reason, *segmented["notes"]])
+                segmented["engine"], " ".join([engine_reason, *segmented["notes"]])
             ),
             "Brain mask": Decision(
                 f"from the {segmented['brain_source']}",

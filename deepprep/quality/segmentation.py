@@ -23,6 +23,9 @@ SMALL_MM3 = 1500.0
 CEREBRUM_ML = (250.0, 1100.0)
 """Cerebral white or grey matter of both sides outside this range is not that of a whole brain."""
 
+THICK_MM = 2.5
+"""Voxels longer than this hide the cortex, itself 2.5 mm thick, in partial volume."""
+
 VENTRICLES = (4, 5, 43, 44)
 """Their sides may differ much in health."""
 
@@ -71,7 +74,15 @@ def segmentation_metrics(
     for row in structures:
         name = str(row["name"]).lower().replace("-", "_")
         summary[f"volume_{name}_mm3"] = float(str(row["volume_mm3"]))
-    return structures, summary, _oddities(found.volumes_mm3, uncertainty)
+    warnings = _oddities(found.volumes_mm3, uncertainty)
+    longest = float(labels.zooms_mm.max())
+    if longest > THICK_MM:
+        warnings.insert(
+            0,
+            f"Voxels of the T1w are {longest:.1f} mm long, thicker than the cortex: labels, volumes "
+            f"and surfaces are unreliable; use an image with voxels of at most {THICK_MM:g} mm.",
+        )
+    return structures, summary, warnings
 
 
 def _oddities(volumes: dict[int, float], uncertainty: dict[int, float]) -> list[str]:

@@ -12,7 +12,7 @@ from deepprep.segmentation.tissue import bounding_box
 CLOSING_MM = 3.0
 """Sulci narrower than twice this are bridged."""
 
-RIM_MM = 1.5
+RIM_MM = 2.0
 """The mask keeps so much beyond the labels: the fluid on the brain, as FreeSurfer's brainmask and
 fMRIPrep's masks do; resampling and smoothing then find no cut cortex."""
 

@@ -97,7 +97,7 @@ def _first_with_weights(folder: Path) -> EngineChoice:
     for rung in ENGINES:
         found = _weights(rung, folder)
         if found is not None:
-            without = f"; no weights of {' and '.join(absent)} in {folder}" if absent else ""
+            without = f"; no weights of {' and '.join(absent)}" if absent else ""
             return EngineChoice(*found, f"{rung.name} (auto): {rung.what} are there{without}.")
         absent.append(rung.name)
     raise MissingResourceError(_missing(ENGINES[-1], folder))

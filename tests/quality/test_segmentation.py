@@ -54,3 +54,11 @@ def test_nothing_found_gives_no_number():
     empty = volume.like(np.zeros(volume.shape, np.uint8))
     structures, summary, warnings = segmentation_metrics(empty, found)
     assert structures == [] and np.isnan(summary["seg_uncertainty"]) and warnings
+
+
+def test_slices_thicker_than_the_cortex_are_noticed():
+    labels, found = found_of(USUAL)
+    thick = Volume(labels.data, np.diag([1.0, 1, 5, 1]))
+    _, _, warnings = segmentation_metrics(thick, found)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Voxels of the T1w are 5.0 mm long")

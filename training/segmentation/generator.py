@@ -46,7 +46,7 @@ class Settings:
     warp_mm: float = 3.0
     centre_jitter_mm: float = 3.0
     p_small_centre: float = 0.5
-    p_stripped: float = 0.8
+    p_stripped: float = 0.95
     p_deface: float = 0.4
     p_vessels: float = 0.25
     p_lesions: float = 0.2

@@ -35,6 +35,7 @@ from training.segmentation.validate import (
     score,
     summary,
 )
+from training.segmentation.widen import widen
 
 TRAINING_MAPS = tuple(range(1, 15))
 WARM_UP = 100
@@ -58,10 +59,12 @@ class Trainer:
         self.seconds = 0.0
         self.validation_heads: list[Sample] = []
         torch.manual_seed(args.seed)
-        architecture = Architecture(coarse=tuple(args.coarse), fine=args.fine)
+        architecture = Architecture(coarse=tuple(args.coarse), fine=args.fine, lift=args.lift)
         net = SegmentationNet(architecture)
         if args.init is not None:
             net = load_network(args.init)
+            if net.architecture != architecture:
+                net = widen(net, architecture)
             net.train()
         net = net.to(self.device)
         net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -289,6 +292,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tile", type=int, default=64, help="side of the 1 mm part (even)")
     parser.add_argument("--coarse", type=int, nargs=4, default=Architecture().coarse)
     parser.add_argument("--fine", type=int, default=Architecture().fine)
+    parser.add_argument("--lift", type=int, default=Architecture().lift)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--init", type=Path, help="start from the weights of a safetensors file")
     parser.add_argument("--seed", type=int, default=0)

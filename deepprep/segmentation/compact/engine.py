@@ -51,7 +51,7 @@ class CompactEngine:
         prepared = inference.prepare(head, mask)
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
         moved = clear_islands(classes, posterior, CLASSES)
-        notes = (f"{moved} voxels of detached pieces were relabelled",) if moved else ()
+        notes = (f"{moved} voxels of detached pieces were relabelled.",) if moved else ()
         return inference.back_to_head(
             posterior, prepared.grid, head.grid, threshold, self.name, notes
         )

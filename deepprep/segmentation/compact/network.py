@@ -38,10 +38,11 @@ COORDINATES = 8
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths: coarse U-Net at 2, 4, 8 and 16 mm; fine head at 1 mm; classes."""
+    """Widths: coarse U-Net at 2, 4, 8 and 16 mm; features raised to 1 mm; fine head; classes."""
 
     coarse: tuple[int, int, int, int] = (32, 64, 96, 128)
     fine: int = 24
+    lift: int = 15
     classes: int = len(CLASSES)
 
     def to_dict(self) -> dict:
@@ -105,6 +106,7 @@ class SegmentationNet(nn.Module):
         self.architecture = architecture or Architecture()
         f0, f1, f2, f3 = self.architecture.coarse
         fine, classes = self.architecture.fine, self.architecture.classes
+        lift = self.architecture.lift
         self.down0 = Block(8, f0)
         self.down1 = Block(f0 + COORDINATES, f1)
         self.down2 = Block(f1, f2)
@@ -113,8 +115,8 @@ class SegmentationNet(nn.Module):
         self.up1 = Block(f2 + f1, f1)
         self.up0 = Block(f1 + f0, f0)
         self.coarse_head = nn.Conv3d(f0, classes, 1)
-        self.lift = nn.Conv3d(f0, 15 * 8, 1)
-        self.fine_block = Block(16, fine)
+        self.lift = nn.Conv3d(f0, lift * 8, 1)
+        self.fine_block = Block(lift + 1, fine)
         self.fine_head = nn.Conv3d(fine, classes, 1)
 
     def coarse(self, image: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,8 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+IDLE_THREADS = "PASSIVE"
+"""Threads that wait sleep: spinning ones take the processors from other tasks and other users."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def environment(settings: ChildSettings) -> dict[str, str]:
     variables["CUDA_VISIBLE_DEVICES"] = "" if settings.gpu is None else settings.gpu
     variables["PYTHONHASHSEED"] = "0"  # for Python processes that the task starts
     variables["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic matrix products in CUDA
+    variables.setdefault("OMP_WAIT_POLICY", IDLE_THREADS)
     variables["NO_ET"] = "1"
     return variables
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from deepprep.execution.child import THREAD_VARIABLES, ChildSettings, run_job
+from deepprep.execution.child import IDLE_THREADS, THREAD_VARIABLES, ChildSettings, run_job
 
 PRELOAD = (
     "deepprep.execution.child",
@@ -205,6 +205,7 @@ def _server_environment() -> Iterator[None]:
     # run to run; nothing of the current folder may hide a library; no threads before the fork.
     variables = {"PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1"}
     variables |= dict.fromkeys(THREAD_VARIABLES, "1")
+    variables["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", IDLE_THREADS)
     saved = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

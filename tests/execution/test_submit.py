@@ -232,6 +232,7 @@ def test_a_task_sees_its_threads_and_a_reproducible_process(sandbox: Sandbox):
         "NUMBA_NUM_THREADS": "3",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONHASHSEED": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     assert first["torch_threads"] == 3
     assert first["in_cache"]

@@ -161,7 +161,8 @@ def ShowSurroundings(label: str = "") -> dict:
     import numpy as np
     import torch
 
-    names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED")
+    names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED",
+             "OMP_WAIT_POLICY")  # fmt: skip
     return {
         "environment": {name: os.environ.get(name) for name in names},
         "torch_threads": torch.get_num_threads(),

@@ -7,7 +7,7 @@ figure may be on different grids: they are compared in world coordinates.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,16 @@ from deepprep.reports.charts import (
     plot_compcor_variance,
     plot_confound_correlation,
 )
-from deepprep.reports.mosaic import Contour, Layer, crop, grey_window, layout_around, write_mosaic
+from deepprep.reports.mosaic import (
+    Contour,
+    Layer,
+    MeshContour,
+    crop,
+    grey_window,
+    layout_around,
+    write_mosaic,
+)
+from deepprep.surface.mesh import Mesh, joined
 
 __all__ = [
     "plot_carpet",
@@ -28,6 +37,7 @@ __all__ = [
     "plot_dseg",
     "plot_rois",
     "plot_structures",
+    "plot_surfaces",
     "plot_template_flicker",
     "plot_tsnr",
 ]
@@ -117,6 +127,32 @@ def plot_structures(t1w: Volume, mask: Volume, labels: Volume, out_svg: str | os
     ]
     layer = Layer(t1w, "T1w", grey_window(t1w, mask))
     return write_mosaic(out_svg, [layer], contours, layout, "Brain structures")
+
+
+def plot_surfaces(
+    t1w: Volume,
+    mask: Volume,
+    white: Sequence[Mesh],
+    pial: Sequence[Mesh],
+    out_svg: str | os.PathLike,
+) -> Path:
+    """T1w with the lines in which the slices cut the white and pial surfaces.
+
+    Parameters
+    ----------
+    t1w, mask : Volume
+        Preprocessed T1w and brain mask (sets the view).
+    white, pial : sequences of Mesh
+        Surfaces of the hemispheres, RAS mm.
+    out_svg : path-like
+        File to write.
+    """
+    contours = [
+        MeshContour(joined(pial), PIAL_COLOUR, "pial surface"),
+        MeshContour(joined(white), WHITE_COLOUR, "white surface"),
+    ]
+    layer = Layer(t1w, "T1w", grey_window(t1w, mask))
+    return write_mosaic(out_svg, [layer], contours, layout_around(mask), "Cortical surfaces")
 
 
 def plot_template_flicker(

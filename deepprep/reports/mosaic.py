@@ -19,6 +19,8 @@ import numpy as np
 from scipy import ndimage
 
 from deepprep.image.volume import Volume
+from deepprep.surface.mesh import Mesh
+from deepprep.surface.plane_cut import cut_by_plane
 
 CUTS_PER_ROW = 7
 """Slices shown along each of the three directions."""
@@ -87,6 +89,23 @@ class Contour:
     """
 
     region: Volume
+    colour: str
+    name: str
+
+
+@dataclass(frozen=True)
+class MeshContour:
+    """Where the slices cut a surface.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        RAS mm.
+    colour, name : str
+        CSS colour; text in the legend.
+    """
+
+    mesh: Mesh
     colour: str
     name: str
 
@@ -206,7 +225,7 @@ def crop(volume: Volume, layout: Layout) -> Volume:
 def write_mosaic(
     out_svg: str | os.PathLike,
     layers: Sequence[Layer],
-    contours: Sequence[Contour],
+    contours: Sequence[Contour | MeshContour],
     layout: Layout,
     title: str,
 ) -> Path:
@@ -219,7 +238,7 @@ def write_mosaic(
     layers : one or two Layer
         With two, the second lies over the first and fades in and out while the mouse is over the
         figure (paused otherwise, the second shown).
-    contours : sequence of Contour
+    contours : sequence of Contour or MeshContour
         Drawn over the images.
     layout : Layout
         Slices shown.
@@ -244,9 +263,13 @@ def write_mosaic(
             parts.append(_row_image(layer, layout, view, int(top)))
         parts.append(f'<text class="name" x="8" y="22">{html.escape(layer.name)}</text></g>')
     for contour in contours:
+        if isinstance(contour, MeshContour):
+            outline, width = _mesh_path(contour, layout, tops), 8
+        else:
+            outline, width = _contour_path(contour, layout, tops), 11
         parts.append(
-            f'<path fill="none" stroke="{html.escape(contour.colour)}" stroke-width="11" '
-            f'stroke-linejoin="round" transform="scale(.1)" d="{_contour_path(contour, layout, tops)}"/>'
+            f'<path fill="none" stroke="{html.escape(contour.colour)}" stroke-width="{width}" '
+            f'stroke-linejoin="round" transform="scale(.1)" d="{outline}"/>'
         )
     parts.append(_annotations(layout, tops, heights))
     parts.append(_legend(contours, layers, layout, legend_top))
@@ -330,6 +353,27 @@ def _contour_path(contour: Contour, layout: Layout, tops: np.ndarray) -> str:
     return "".join(pieces)
 
 
+def _mesh_path(contour: MeshContour, layout: Layout, tops: np.ndarray) -> str:
+    pieces = []
+    for view, top in zip(ROWS, tops):
+        normal, across, up = _AXES[view]
+        rows, columns = layout.tile_shape(view)
+        for number, cut in enumerate(layout.cuts[view]):
+            left = _left(layout, view, number)
+            lines = cut_by_plane(contour.mesh, normal, float(cut))
+            x = (lines[..., across] - layout.low[across]) / layout.step_mm
+            y = (layout.high[up] - lines[..., up]) / layout.step_mm
+            inside = ((x >= 0) & (x <= columns) & (y >= 0) & (y <= rows)).all(axis=1)
+            ends = np.rint(np.stack([x + left, y + top], axis=-1)[inside] * 10).astype(int)
+            moves = ends[:, 1] - ends[:, 0]
+            pieces += [
+                f"M{a} {b}l{c} {d}"
+                for (a, b), (c, d) in zip(ends[:, 0].tolist(), moves.tolist())
+                if c or d
+            ]
+    return "".join(pieces)
+
+
 def _thin(line: np.ndarray) -> np.ndarray:
     """Drop every second vertex, and those closer than 0.1 pixel to the line of the others."""
     line = np.concatenate([line[:-1:2], line[-1:]])
@@ -358,7 +402,7 @@ def _annotations(layout: Layout, tops: np.ndarray, heights: Sequence[int]) -> st
     return "".join(out) + "</g>"
 
 
-def _legend_places(contours: Sequence[Contour], width: int) -> list[tuple[int, int]]:
+def _legend_places(contours: Sequence[Contour | MeshContour], width: int) -> list[tuple[int, int]]:
     """Left edge and line of each entry; a new line where the width is used up."""
     places = []
     x, line = 4, 0
@@ -371,7 +415,12 @@ def _legend_places(contours: Sequence[Contour], width: int) -> list[tuple[int, i
     return places
 
 
-def _legend(contours: Sequence[Contour], layers: Sequence[Layer], layout: Layout, top: int) -> str:
+def _legend(
+    contours: Sequence[Contour | MeshContour],
+    layers: Sequence[Layer],
+    layout: Layout,
+    top: int,
+) -> str:
     out = ['<g class="legend">']
     for contour, (x, line) in zip(contours, _legend_places(contours, layout.width)):
         y = top + LEGEND_LINE_PX * line

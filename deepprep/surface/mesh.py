@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -120,3 +121,12 @@ class Mesh:
     def enclosed_volume_mm3(self) -> float:
         """Volume inside a closed mesh, mm^3; positive where normals point out."""
         return float((self.vertices[self.faces[:, 0]] * self.face_vectors).sum() / 6.0)
+
+
+def joined(meshes: Sequence[Mesh]) -> Mesh:
+    """All triangles of several meshes in one, vertices in the order of the meshes."""
+    if not meshes:
+        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int32))
+    first = np.cumsum([0, *(m.n_vertices for m in meshes[:-1])])
+    faces = [m.faces + start for m, start in zip(meshes, first)]
+    return Mesh(np.concatenate([m.vertices for m in meshes]), np.concatenate(faces))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepprep.image.volume import Volume
-from deepprep.reports import figures
+from deepprep.reports import figures, mosaic
 from deepprep.reports.mosaic import (
     Contour,
     Layer,
@@ -200,3 +200,31 @@ def test_a_long_legend_goes_on_in_the_next_line():
     places = _legend_places(contours, 600)
     assert [line for _, line in places] == [0, 0, 1, 1, 2]
     assert all(x + 62 + 9 * 20 <= 600 for x, _ in places)
+
+
+def test_a_mesh_is_drawn_where_the_same_region_is():
+    from skimage.measure import marching_cubes
+
+    from deepprep.reports.mosaic import MeshContour
+    from deepprep.surface.mesh import Mesh
+
+    affine = np.array([[0, -1.5, 0, 20.0], [1.2, 0, 0, -31.0], [0, 0, 1.0, -12.5], [0, 0, 0, 1]])
+    ijk = np.indices((40, 44, 48)).astype(float)
+    distance = np.sqrt(((ijk - np.array([22, 18, 20]).reshape(3, 1, 1, 1)) ** 2).sum(0))
+    soft = Volume(np.clip(12.5 - distance, 0, 1).astype(np.float32), affine)
+    vertices, faces, *_ = marching_cubes(soft.data, 0.5)
+    mesh = Mesh(vertices @ affine[:3, :3].T + affine[:3, 3], faces)
+    layout = layout_around(soft, n_cuts=3)
+    tops = np.array([0, 200, 400])
+
+    def extent(path: str) -> np.ndarray:
+        points = []
+        for piece in path.split("M")[1:]:
+            first, steps = piece.split("l")
+            moves = np.array(steps.split(), int).reshape(-1, 2)
+            points.append(np.array(first.split(), int) + np.cumsum([[0, 0], *moves.tolist()], 0))
+        return np.array([*np.concatenate(points).min(0), *np.concatenate(points).max(0)])
+
+    by_region = extent(mosaic._contour_path(mosaic.Contour(soft, "red", ""), layout, tops))
+    by_mesh = extent(mosaic._mesh_path(MeshContour(mesh, "red", ""), layout, tops))
+    assert np.abs(by_region - by_mesh).max() < 3, "tenths of a pixel"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepprep.surface.mesh import Mesh
+from deepprep.surface.mesh import Mesh, joined
 
 TETRAHEDRON = Mesh(
     np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
@@ -49,3 +49,10 @@ def test_wrong_shapes_and_indices_are_refused() -> None:
         Mesh(np.zeros((4, 2)), TETRAHEDRON.faces)
     with pytest.raises(ValueError, match="does not exist"):
         Mesh(TETRAHEDRON.vertices[:3], TETRAHEDRON.faces)
+
+
+def test_joined_meshes_keep_their_triangles() -> None:
+    both = joined([TETRAHEDRON, TETRAHEDRON.moved(TETRAHEDRON.vertices + 5)])
+    assert both.euler_number == 4
+    assert both.enclosed_volume_mm3 == pytest.approx(2 / 6)
+    assert joined([]).n_faces == 0

@@ -66,6 +66,10 @@ class Settings:
     """Posterior from which a voxel is called brain structure."""
     models_dir: Path | None = None
     """Folder of official weights; ``None`` looks in DEEPPREP_MODELS_DIR and the user's cache."""
+    surf_recon: str = "on"
+    """``on`` or ``off``: reconstruct the cortical surfaces."""
+    surf_recon_fallback: str = "volume"
+    """When a hemisphere fails: ``volume`` goes on with volumes, ``none`` stops the participant."""
     skull_strip_t1w: str = "auto"
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
     subject_anatomical_reference: str = "unbiased"
@@ -139,6 +143,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "seg_engine",
         "seg_threshold",
         "models_dir",
+        "surf_recon",
+        "surf_recon_fallback",
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "random_seed",

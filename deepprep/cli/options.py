@@ -64,8 +64,6 @@ REFUSED: dict[str, str] = {
     # The seed text
     "--clinical-mode": NOT_YET,
     "--lesion-mask": NOT_YET,
-    "--surf-recon": NOT_YET + " (surfaces)",
-    "--surf-recon-fallback": NOT_YET + " (surfaces)",
     "--surface-parcellation": NOT_YET + " (surfaces)",
     "--pe-direction": "does not exist here: write PhaseEncodingDirection in the JSON sidecar",
     "--topup-config": "does not exist here: no TOPUP is used",
@@ -89,7 +87,6 @@ NO_EFFECT = {
     "--resume": "finished work is always reused",
     "--ignore-error": "one failing participant never stops the others",
     "--framewise-displacement": "framewise displacement is always computed",
-    "--fs-no-reconall": "this version reconstructs no surfaces",
 }
 """Flags that ask for what happens anyway."""
 
@@ -101,6 +98,12 @@ SKULL_STRIP = ("auto", "skip", "force")
 
 SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 """Values of ``--seg-engine``."""
+
+SURF_RECON = ("on", "off")
+"""Values of ``--surf-recon``."""
+
+FALLBACKS = ("volume", "none")
+"""Values of ``--surf-recon-fallback``."""
 
 REFERENCES = ("first-lex", "unbiased", "sessionwise")
 """Values of ``--subject-anatomical-reference``."""

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from deepprep._version import __version__
 from deepprep.cli.options import (
+    FALLBACKS,
     FIXED,
     IGNORABLE,
     NO_EFFECT,
@@ -17,6 +18,7 @@ from deepprep.cli.options import (
     REFUSED,
     SEG_ENGINES,
     SKULL_STRIP,
+    SURF_RECON,
 )
 from deepprep.errors import InputError, NotAvailableError
 
@@ -218,6 +220,20 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of official weights (default $DEEPPREP_MODELS_DIR, then the user's cache; "
         "see deepprep models)",
+    )
+    add(
+        "--surf-recon",
+        nargs="?",
+        const="on",
+        choices=SURF_RECON,
+        help="reconstruct the cortical surfaces (default on; alias of off: --fs-no-reconall)",
+    )
+    add("--fs-no-reconall", action="store_true", help=argparse.SUPPRESS)
+    add(
+        "--surf-recon-fallback",
+        choices=FALLBACKS,
+        help="when a hemisphere fails its checks: volume (go on with volumes and say so; "
+        "default) or none (no functional outputs either)",
     )
     add(
         "--skull-strip-t1w",

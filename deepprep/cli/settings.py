@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from deepprep.bids.spaces import parse_spaces
-from deepprep.cli.options import IGNORABLE, REFERENCES, SEG_ENGINES, SKULL_STRIP
+from deepprep.cli.options import (
+    FALLBACKS,
+    IGNORABLE,
+    REFERENCES,
+    SEG_ENGINES,
+    SKULL_STRIP,
+    SURF_RECON,
+)
 from deepprep.config import DEFAULT_OUTPUT_SPACES, Settings, new_run_uuid, read_options
 from deepprep.errors import InputError
 
@@ -96,6 +103,10 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
                 "give one."
             )
         result["skull_strip_t1w"] = "skip"
+    if options.get("fs_no_reconall"):
+        if options.get("surf_recon", "off") != "off":
+            raise InputError("--fs-no-reconall contradicts --surf-recon on: give one.")
+        result["surf_recon"] = "off"
     if "slice_time_ref" in options:
         result["slice_time_ref"] = _slice_time(options["slice_time_ref"])
     if "mem" in options or "memory" in options:
@@ -114,6 +125,8 @@ _UNCHANGED = (
         "dvars_spike_threshold",
         "seg_engine",
         "seg_threshold",
+        "surf_recon",
+        "surf_recon_fallback",
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "random_seed",
@@ -185,6 +198,8 @@ def _check_values(settings: Settings) -> None:
     for flag, values, allowed in (
         ("--ignore", settings.ignore, IGNORABLE),
         ("--seg-engine", (settings.seg_engine,), SEG_ENGINES),
+        ("--surf-recon", (settings.surf_recon,), SURF_RECON),
+        ("--surf-recon-fallback", (settings.surf_recon_fallback,), FALLBACKS),
         ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),
         ("--subject-anatomical-reference", (settings.subject_anatomical_reference,), REFERENCES),
     ):

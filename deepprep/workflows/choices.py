@@ -28,6 +28,8 @@ class Choices:
     seg_files: tuple[str, ...]
     seg_reason: str
     seg_threshold: float
+    surf_recon: bool
+    surf_recon_fallback: str
     skull_strip_t1w: str
     subject_anatomical_reference: str
     dummy_scans: int | None
@@ -78,6 +80,8 @@ class Choices:
             seg_files=tuple(str(path) for path in files),
             seg_reason=reason,
             seg_threshold=settings.seg_threshold,
+            surf_recon=settings.surf_recon == "on",
+            surf_recon_fallback=settings.surf_recon_fallback,
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
             dummy_scans=settings.dummy_scans,

@@ -113,8 +113,11 @@ class HeadGenerator:
         warp = random_diffeomorphism(draw, self.shape, setting.warp_mm)
         coordinates = head_coordinates(draw, self.shape, centre, matrix, warp)
 
-        means, amplitudes = random_contrast(draw)
-        image, amplitude, target, tissue = self._blend(head, coordinates, means, amplitudes)
+        means, amplitudes, drifts = random_contrast(draw)
+        image, (amplitude, drift), target, tissue = self._blend(
+            head, coordinates, means, (amplitudes, drifts)
+        )
+        image = image + drift * draw.smooth(self.shape, draw.uniform(7, 18))[0]
         image = self._paint(image, amplitude, target, tissue, float(means[CSF]), draw)
         spacing = [1.0, 1.0, 1.0] if setting.usual else artefacts.random_spacing(draw)
         image = artefacts.acquire(image, spacing, draw, 1.0 if setting.usual else 0.8)
@@ -155,16 +158,16 @@ class HeadGenerator:
         head: LabelMap,
         coordinates: torch.Tensor,
         means: torch.Tensor,
-        amplitudes: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Mean intensity, texture amplitude, class and tissue (brain without CSF) of a voxel."""
+        amplitudes: tuple[torch.Tensor, ...],
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Mean intensity, amplitudes, class and tissue (brain without CSF) of a voxel."""
         labels, weights = _corners(head.sources, coordinates)
-        means, amplitudes = means.to(self.device), amplitudes.to(self.device)
-        image = torch.zeros(coordinates[0].numel(), device=self.device)
-        amplitude = torch.zeros_like(image)
+        tables = [means.to(self.device), *(a.to(self.device) for a in amplitudes)]
+        blended = [torch.zeros(coordinates[0].numel(), device=self.device) for _ in tables]
         for label, weight in zip(labels, weights):
-            image.addcmul_(means[label], weight)
-            amplitude.addcmul_(amplitudes[label], weight)
+            for table, out in zip(tables, blended):
+                out.addcmul_(table[label], weight)
+        image = blended[0]
         classes = [self._target[label] for label in labels]
         winner = _vote(classes, weights)
         shape = self.shape
@@ -172,7 +175,7 @@ class HeadGenerator:
         nearest = labels[0].view(shape)
         source = self._source[nearest.long()]
         tissue = (target > CSF) | ((source == 85) & (target != CSF))
-        return image.view(shape), amplitude.view(shape), target, tissue
+        return image.view(shape), [b.view(shape) for b in blended[1:]], target, tissue
 
     def _paint(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from deepprep.segmentation.labels import mirrored
 from training.segmentation.fields import Draw
 from training.segmentation.labels import SOURCES
 
@@ -37,9 +38,18 @@ VENTRICLES = (4, 5, 14, 15, 43, 44)
 TEXTURED = {10: 0.07, 49: 0.07, 13: 0.05, 52: 0.05, 16: 0.07, 28: 0.08, 60: 0.08, 3: 0.05, 42: 0.05}
 """Structures with visible inner structure (nuclei, tracts): extra amplitude of texture."""
 
+DRIFT = {
+    10: 0.14, 11: 0.08, 12: 0.12, 13: 0.18, 16: 0.10, 17: 0.06, 18: 0.06, 26: 0.10, 28: 0.15,
+    2: 0.03, 3: 0.04, 7: 0.05, 8: 0.05,
+}  # fmt: skip
+"""Left label -> largest standard deviation of a slow change of intensity inside the structure.
 
-def random_contrast(draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean intensity and amplitude of texture of every entry of SOURCES."""
+Of a real pallidum or thalamus one side is as bright as white matter and the other is not; a network
+that has only seen even ones takes the part that it sees for the whole."""
+
+
+def random_contrast(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean intensity, amplitude of texture and of drift of every entry of SOURCES."""
     csf = draw.uniform(0.02, 0.42)
     cortex = draw.uniform(max(0.45, csf + 0.18), 0.86)
     rise = 1.0 - cortex
@@ -58,7 +68,8 @@ def random_contrast(draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
 
     unruly = draw.uniform(0.05, 0.15) if draw.chance(0.12) else 0.015
     texture = draw.uniform(0.005, 0.06)
-    means, amplitudes = [], []
+    means, amplitudes, drifts = [], [], []
+    uneven = draw.uniform(0.0, 1.0)
     for label in SOURCES:
         shift = 0.0 if label == 0 else draw.uniform(-2 * unruly, 2 * unruly)
         means.append(max(0.0, mean[label] + shift))
@@ -66,7 +77,9 @@ def random_contrast(draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
         if label >= 500:
             extra = draw.uniform(0.0, 0.3)
         amplitudes.append(0.0 if label == 0 else texture + extra)
-    return torch.tensor(means), torch.tensor(amplitudes)
+        left = label if label in DRIFT else mirrored(label) if label < 100 else label
+        drifts.append(uneven * DRIFT.get(left, 0.0))
+    return torch.tensor(means), torch.tensor(amplitudes), torch.tensor(drifts)
 
 
 def _cerebellum_and_fluid(draw: Draw, mean: dict[int, float], csf: float, cortex: float) -> None:

@@ -179,9 +179,9 @@ def _march_cubes(
             for k in range(nz - 1):
                 here = level[i, j, k] < 0
                 n_vertices += (
-                    np.int64(here != (level[i + 1, j, k] < 0))
-                    + np.int64(here != (level[i, j + 1, k] < 0))
-                    + np.int64(here != (level[i, j, k + 1] < 0))
+                    int(here != (level[i + 1, j, k] < 0))
+                    + int(here != (level[i, j + 1, k] < 0))
+                    + int(here != (level[i, j, k + 1] < 0))
                 )
                 n_faces += counts[_case(level, i, j, k)]
     vertices = np.empty((n_vertices, 3), dtype=np.float64)
@@ -217,7 +217,7 @@ def _case(level: np.ndarray, i: int, j: int, k: int) -> int:
     case = 0
     for corner in range(8):
         a, b, c = corner >> 2, (corner >> 1) & 1, corner & 1
-        case |= np.int64(level[i + a, j + b, k + c] < 0) << corner
+        case |= int(level[i + a, j + b, k + c] < 0) << corner
     return case
 
 
@@ -237,7 +237,7 @@ def _vertices_of_plane(
                 two = level[a, b, c]
                 if (one < 0) == (two < 0):
                     continue
-                part = np.float64(one) / (np.float64(one) - np.float64(two))
+                part = float(one) / (float(one) - float(two))
                 part = min(max(part, NEAREST), 1.0 - NEAREST)
                 vertices[n, 0] = i + (part if axis == 0 else 0.0)
                 vertices[n, 1] = j + (part if axis == 1 else 0.0)

@@ -196,8 +196,9 @@ def _describe(level: np.ndarray, changed: np.ndarray, kind: str) -> tuple[Repair
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         here = labels[box] == number
         centre = np.argwhere(here).mean(axis=0) + [s.start for s in box] - 2
+        x, y, z = (float(c) for c in centre)
         depth = float(np.abs(level[box][here]).max())
-        out.append(Repair(kind, int(here.sum()), depth, tuple(float(c) for c in centre)))
+        out.append(Repair(kind, int(here.sum()), depth, (x, y, z)))
     return tuple(out)
 
 
@@ -211,7 +212,7 @@ def _with_signs(level: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def _neighbourhood(inside: np.ndarray, at: int, offsets: np.ndarray) -> int:
     bits = 0
     for b in range(27):
-        bits |= np.int64(inside[at + offsets[b]]) << b
+        bits |= int(inside[at + offsets[b]]) << b
     return bits
 
 

@@ -68,9 +68,24 @@ def initial_white(
     out = {}
     for side in sides:
         filled = fill_hemisphere(labels, side)
-        level = white_level(filled, labels, side, image, white)
-        zoom_mm = np.float32(level.zooms_mm.mean())
-        corrected, report = correct_topology(level.data / zoom_mm)
-        corrected_mm = level.like(corrected * zoom_mm)
-        out[side] = InitialSurface(marching_cubes(corrected_mm), corrected_mm, report)
+        out[side] = surface_of_level(white_level(filled, labels, side, image, white))
     return out
+
+
+def surface_of_level(level: Volume) -> InitialSurface:
+    """Correct the topology of a level set and make its surface.
+
+    Parameters
+    ----------
+    level : Volume
+        (X, Y, Z) mm, negative inside, isotropic (:mod:`deepprep.surface.level_set`).
+
+    Raises
+    ------
+    ValueError
+        If nothing is inside, or a value is not finite.
+    """
+    zoom_mm = np.float32(level.zooms_mm.mean())
+    corrected, report = correct_topology(level.data / zoom_mm)
+    corrected_mm = level.like(corrected * zoom_mm)
+    return InitialSurface(marching_cubes(corrected_mm), corrected_mm, report)

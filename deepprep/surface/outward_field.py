@@ -1,7 +1,7 @@
-"""Paths from the white surface outward that never cross each other.
+"""The way out of a white surface, for all banks at once.
 
-Two banks of a sulcus grow towards each other at equal speed, slower where it is dark, and stop
-where they meet: at the dark line between them, or half-way where the image shows none.
+Two banks of a sulcus grow towards each other at equal speed, slower where it is dark, and come to
+rest where they meet: at the dark line between them, or half-way where the image shows none.
 """
 
 from __future__ import annotations
@@ -28,14 +28,6 @@ NEAR_MM = 1.01
 
 BURIED_MM = 0.3
 """Lattice points deeper inside say nothing about the way out."""
-
-PATH_STEP_MM = 0.1
-"""Length of a step along a path."""
-
-MEETING = 0.4
-"""A path ends where the gradient of the arrival time times speed is less than this: 1 in free
-cortex, 0 where two fronts meet. 0.4 leaves a gap of about 0.4 mm between banks."""
-
 
 @dataclass(frozen=True)
 class OutwardField:
@@ -112,83 +104,21 @@ def _gradient(times: np.ndarray, speed: np.ndarray, spacing: float, buried: floa
     return out
 
 
-def follow(field: OutwardField, points_ras: np.ndarray, length_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the paths from points.
-
-    Parameters
-    ----------
-    field : OutwardField
-    points_ras : (V, 3) array
-    length_mm : (V,) array
-        Wanted length of each path.
-
-    Returns
-    -------
-    ends : (V, 3) float array
-        RAS mm.
-    length_mm : (V,) float array
-        Length reached; less than wanted where fronts meet.
-    """
+def outward_velocity(field: OutwardField, points_ras: np.ndarray) -> np.ndarray:
+    """(V, 3) velocity of the front at points: length 1 in free cortex, small where fronts meet."""
     at = (points_ras - field.grid.affine[:3, 3]) / SPACING_MM
-    ends, lengths, _ = _follow(field.direction, at, length_mm / SPACING_MM, 0,
-                               PATH_STEP_MM / SPACING_MM, MEETING)  # fmt: skip
-    return ends * SPACING_MM + field.grid.affine[:3, 3], lengths * SPACING_MM
-
-
-def paths(field: OutwardField, points_ras: np.ndarray, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """All points of the paths: (V, n_steps + 1, 3) float32 RAS mm, and (V,) lengths in mm.
-
-    A path that ended stays at its end.
-    """
-    at = (points_ras - field.grid.affine[:3, 3]) / SPACING_MM
-    step = PATH_STEP_MM / SPACING_MM
-    wanted = np.full(len(at), n_steps * step)
-    _, lengths, track = _follow(field.direction, at, wanted, n_steps, step, MEETING)
-    track = track * np.float32(SPACING_MM) + field.grid.affine[:3, 3].astype(np.float32)
-    return track, lengths * SPACING_MM
+    return _velocity(field.direction, at)
 
 
 @compiled(nogil=True)
-def _follow(
-    g: np.ndarray, start: np.ndarray, wanted: np.ndarray, n_track: int, step: float, meeting: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ends = start.copy()
-    lengths = np.zeros(len(start))
-    track = np.empty((len(start) if n_track else 0, n_track + 1, 3), dtype=np.float32)
-    d, e, p = np.empty(3), np.empty(3), np.empty(3)
-    for v in range(len(start)):
-        p[:] = start[v]
-        done = 0.0
-        ended = False
-        if n_track:
-            track[v, 0] = p
-        n = 0
-        while True:
-            left = wanted[v] - done
-            if not ended and left > 1e-9:
-                h = min(step, left)
-                if _direction(g, p, d) < meeting:
-                    ended = True
-                else:
-                    # midpoint rule
-                    for k in range(3):
-                        e[k] = p[k] + 0.5 * h * d[k]
-                    if _direction(g, e, d) < meeting:
-                        ended = True
-                    else:
-                        for k in range(3):
-                            p[k] += h * d[k]
-                        done += h
-            else:
-                ended = True
-            n += 1
-            if n_track and n <= n_track:
-                track[v, n] = p
-            if (ended and not n_track) or (n_track and n >= n_track):
-                break
-        ends[v] = p
-        lengths[v] = done
-    return ends, lengths, track
+def _velocity(g: np.ndarray, points: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(points), 3))
+    d = np.empty(3)
+    for v in range(len(points)):
+        length = min(_direction(g, points[v], d), 1.2)
+        for k in range(3):
+            out[v, k] = length * d[k]
+    return out
 
 
 @compiled(nogil=True)

@@ -1,0 +1,144 @@
+"""The pial surface: out from the white surface to where cortex ends or meets the other bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from deepprep.image.volume import Grid, Volume
+from deepprep.surface.mesh import Mesh
+from deepprep.surface.outward_field import outward_field, outward_grid, outward_velocity
+from deepprep.surface.profiles import sample_points, sample_profiles, spline_image
+from deepprep.surface.vertex_smoothing import (
+    neighbour_mean,
+    relax_tangentially,
+    smooth_positions,
+)
+from deepprep.surface.white_placement import GREY_DEPTH_MM, robust_mean
+
+N_STEPS = 55
+"""Steps of growth; 5 mm of cortex take 25, the rest settles valleys and noise."""
+
+STEP_MM = 0.22
+"""Length of a step at full speed."""
+
+FULL_SPEED = 0.8
+"""Fraction of grey from which the front moves at full speed: noise must not bend it."""
+
+LEAST_SPEED = 0.15
+"""Speed of the front in fluid."""
+
+HEAD_ON = 0.3
+"""A bank rests where the front's velocity along its normal falls to this: 1 in free cortex, 0 half
+way between two banks. 0.3 leaves a gap of about 0.3 mm between them. Along the surface nothing
+stops it: over the bottom of a sulcus both banks glide outward together."""
+
+SOFTNESS = 0.25
+"""Within this part of the difference of grey and fluid around the border, steps become shorter."""
+
+LIMIT_MM = 0.4
+"""Within this distance of a limit, steps become shorter."""
+
+MOST_MM = 5.5
+"""Greatest distance of a pial vertex from its white vertex."""
+
+
+@dataclass(frozen=True)
+class PialLimits:
+    """What else the pial surface has to keep to.
+
+    Attributes
+    ----------
+    fluid : Volume
+        Local mean of fluid, in the units of the image.
+    room : Volume
+        Distance to what the surface must not reach, mm, negative beyond.
+    """
+
+    fluid: Volume
+    room: Volume
+
+
+def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray) -> Mesh:
+    """Grow the pial surface from a white surface.
+
+    All vertices move at once along the arrival time of a front from the white surface
+    (:mod:`deepprep.surface.outward_field`), forward where the intensity is above the mean of the
+    local levels of cortex and fluid, backward where it is below.
+
+    Parameters
+    ----------
+    white : Mesh
+        Without self-intersections.
+    image : Volume
+        (X, Y, Z) bias-corrected T1w.
+    limits : PialLimits
+    free : (V,) bool array
+        Vertices under cortex; elsewhere the pial surface is the white surface.
+
+    Returns
+    -------
+    Mesh
+        Triangles of ``white``.
+    """
+    mean = neighbour_mean(white)
+    spline = spline_image(image, white.vertices)
+    loose = free.astype(np.float64)
+    outer = sample_profiles(
+        spline, white.vertices, white.vertex_normals, np.linspace(*GREY_DEPTH_MM, 4)
+    )
+    grey = robust_mean(mean, np.median(outer, axis=1), loose)
+    fluid = np.minimum(sample_linear_at(limits.fluid, white.vertices), 0.9 * grey)
+    gap = grey - fluid
+    grid = outward_grid(white)
+    speed = _speed(image, grid, float(np.median(grey[free])), float(np.median(fluid[free])))
+    field = outward_field(white, grid, speed)
+    share = _taper(mean, loose)
+    mesh = white
+    for _ in range(N_STEPS):
+        velocity = outward_velocity(field, mesh.vertices)
+        normals = mesh.vertex_normals
+        ahead = (velocity * normals).sum(axis=1)
+        along = velocity - ahead[:, None] * normals
+        ahead = np.maximum(ahead - HEAD_ON, 0.0) / (1.0 - HEAD_ON)
+        values = sample_points(spline, mesh.vertices)
+        forward = np.clip((values - (grey + fluid) / 2) / (SOFTNESS * gap), -1.0, 1.0)
+        room = sample_linear_at(limits.room, mesh.vertices)
+        forward = np.minimum(forward, np.clip(room / LIMIT_MM, -1.0, 1.0))
+        far = np.linalg.norm(mesh.vertices - white.vertices, axis=1)
+        forward = np.minimum(forward, np.clip((share * MOST_MM - far) / LIMIT_MM, -1.0, 1.0))
+        move = (along + ahead[:, None] * normals) * forward[:, None]
+        for _ in range(2):
+            move = 0.5 * (move + mean @ move)
+        moved = mesh.moved(mesh.vertices + STEP_MM * move)
+        moved = smooth_positions(relax_tangentially(moved, mean, 0.5), mean, 1)
+        mesh = mesh.moved(np.where(free[:, None], moved.vertices, white.vertices))
+    return mesh
+
+
+def _taper(mean, loose: np.ndarray) -> np.ndarray:
+    """1 in cortex, falling to 0 over a few vertices at its border."""
+    inner = loose
+    total = loose.copy()
+    for _ in range(3):
+        inner = inner * (mean @ inner > 0.999)
+        total += inner
+    return total / 4.0
+
+
+def _speed(image: Volume, grid: Grid, grey: float, fluid: float) -> np.ndarray:
+    between = image.grid.ras2vox @ grid.affine
+    data = ndimage.affine_transform(
+        np.nan_to_num(np.asarray(image.data, dtype=np.float32)), between[:3, :3], between[:3, 3],
+        grid.shape, order=1, mode="nearest",
+    )  # fmt: skip
+    fraction = (data - fluid) / (grey - fluid)
+    return np.clip(fraction / FULL_SPEED, LEAST_SPEED, 1.0)
+
+
+def sample_linear_at(volume: Volume, points_ras: np.ndarray) -> np.ndarray:
+    """Trilinear values at points, RAS mm; the nearest border value outside."""
+    voxels = points_ras @ volume.grid.ras2vox[:3, :3].T + volume.grid.ras2vox[:3, 3]
+    return ndimage.map_coordinates(volume.data, voxels.T, order=1, mode="nearest")

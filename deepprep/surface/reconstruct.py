@@ -1,0 +1,140 @@
+"""One hemisphere from T1w and labels: surfaces, measures and checks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepprep.image.volume import Volume
+from deepprep.surface.curvature import mean_and_gaussian_curvature, smoothed
+from deepprep.surface.inflate import inflate, midthickness, smoothwm
+from deepprep.surface.initial_white import initial_white
+from deepprep.surface.measures import grey_white_contrast, thickness, vertex_volumes
+from deepprep.surface.mesh import Mesh
+from deepprep.surface.pial_placement import place_pial
+from deepprep.surface.surroundings import cortex_vertices, pial_limits
+from deepprep.surface.topology import TopologyReport
+from deepprep.surface.untangle import untangle
+from deepprep.surface.white_placement import place_white
+
+
+@dataclass(frozen=True)
+class Hemisphere:
+    """All surfaces of a hemisphere; they share their triangles.
+
+    Attributes
+    ----------
+    side : {'left', 'right'}
+    white, pial, smoothwm, inflated, midthickness : Mesh
+        Scanner RAS mm.
+    cortex : (V,) bool array
+        False on the medial wall, where white and pial are one.
+    overlays : dict of str to (V,) float array
+        ``thickness`` (mm), ``curv`` and ``curv.pial`` (1/mm, smoothed, positive in sulci),
+        ``K`` (1/mm^2), ``sulc`` (mm, positive in sulci), ``area``, ``area.mid``, ``area.pial``
+        (mm^2), ``volume`` (mm^3), ``w-g.pct`` (percent). Thickness, volume and contrast are 0 on
+        the medial wall.
+    qc : dict of str to float
+        Euler numbers, self-intersections, corrected handles and holes, seconds.
+    """
+
+    side: str
+    white: Mesh
+    pial: Mesh
+    smoothwm: Mesh
+    inflated: Mesh
+    midthickness: Mesh
+    cortex: np.ndarray
+    overlays: dict[str, np.ndarray]
+    qc: dict[str, float]
+
+
+def reconstruct_hemisphere(
+    side: str,
+    t1w: Volume,
+    labels: Volume,
+    mask: Volume,
+    *,
+    white_posterior: np.ndarray | None = None,
+) -> Hemisphere:
+    """Reconstruct the cortical surfaces of one hemisphere.
+
+    Parameters
+    ----------
+    side : {'left', 'right'}
+    t1w : Volume
+        (X, Y, Z) bias-corrected T1w, any orientation and voxel size.
+    labels : Volume
+        FreeSurfer numbers (aseg) on the lattice of ``t1w``.
+    mask : Volume
+        Brain, on the same lattice; the pial surface stays in it.
+    white_posterior : (X, Y, Z) array, optional
+        Posterior of white matter of a segmentation.
+
+    Returns
+    -------
+    Hemisphere
+
+    Raises
+    ------
+    ValueError
+        If lattices differ, the side has no white matter or cortex, or contrast is not T1w.
+    """
+    for name, volume in (("labels", labels), ("mask", mask)):
+        if not volume.grid.same_as(t1w.grid):
+            raise ValueError(f"the {name} and the T1w are not on the same lattice")
+    clock = time.perf_counter()
+    first = initial_white(labels, t1w, white_posterior, sides=[side])[side]
+    cortex = cortex_vertices(first.mesh, labels, side)
+    white, white_left = untangle(place_white(first.mesh, t1w, cortex), first.mesh)
+    limits = pial_limits(white, t1w, labels, mask, side)
+    pial, pial_left = untangle(place_pial(white, t1w, limits, cortex), white)
+    smooth = smoothwm(white)
+    inflated, sulc = inflate(smooth)
+    middle = midthickness(white, pial)
+    overlays = _overlays(t1w, white, pial, middle, cortex)
+    overlays["sulc"] = sulc
+    report = first.report
+    qc: dict[str, float] = {
+        "euler_white": white.euler_number,
+        "euler_pial": pial.euler_number,
+        "self_intersections_white": white_left,
+        "self_intersections_pial": pial_left,
+        **_topology(report),
+        "n_vertices": white.n_vertices,
+        "seconds": time.perf_counter() - clock,
+    }
+    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex,
+                      {name: v.astype(np.float32) for name, v in overlays.items()}, qc)  # fmt: skip
+
+
+def _overlays(
+    t1w: Volume, white: Mesh, pial: Mesh, middle: Mesh, cortex: np.ndarray
+) -> dict[str, np.ndarray]:
+    mean, gaussian = mean_and_gaussian_curvature(white)
+    pial_mean, _ = mean_and_gaussian_curvature(pial)
+    return {
+        "thickness": np.where(cortex, thickness(white, pial), 0.0),
+        "curv": smoothed(white, mean),
+        "curv.pial": smoothed(pial, pial_mean),
+        "K": smoothed(white, gaussian),
+        "area": white.vertex_areas,
+        "area.mid": middle.vertex_areas,
+        "area.pial": pial.vertex_areas,
+        "volume": np.where(cortex, vertex_volumes(white, pial), 0.0),
+        "w-g.pct": np.where(cortex, grey_white_contrast(t1w, white, pial), 0.0),
+    }
+
+
+def _topology(report: TopologyReport) -> dict[str, float]:
+    return {
+        "handles_cut": report.count("cut"),
+        "holes_filled": report.count("fill"),
+        "voxels_cut": report.voxels("cut"),
+        "voxels_filled": report.voxels("fill"),
+        "largest_repair_voxels": report.largest,
+        "islands": report.islands,
+        "cavities": report.cavities,
+    }

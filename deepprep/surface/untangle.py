@@ -1,0 +1,52 @@
+"""Repair of triangles that run through each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepprep.surface.mesh import Mesh
+from deepprep.surface.self_intersection import find_self_intersections
+from deepprep.surface.vertex_smoothing import neighbour_mean
+
+MOST_ROUNDS = 60
+"""Attempts; the neighbourhood that moves grows with them."""
+
+BACK = 0.08
+"""Part of the way back to the safe surface in each attempt."""
+
+
+def untangle(mesh: Mesh, safe: Mesh | None = None, rounds: int = MOST_ROUNDS) -> tuple[Mesh, int]:
+    """Smooth a mesh where it intersects itself until it no longer does.
+
+    Parameters
+    ----------
+    mesh : Mesh
+    safe : Mesh, optional
+        Same triangles, without self-intersections, such as the white surface of a pial one:
+        vertices also step back towards it, so that the repair ends.
+    rounds : int
+
+    Returns
+    -------
+    mesh : Mesh
+    left : int
+        Triangles that still meet others.
+    """
+    mean = neighbour_mean(mesh)
+    vertices = mesh.vertices.copy()
+    for attempt in range(rounds + 1):
+        found = find_self_intersections(mesh.moved(vertices))
+        if found.n_intersecting_faces == 0 or attempt == rounds:
+            break
+        near = np.zeros(mesh.n_vertices)
+        near[mesh.faces[found.faces].ravel()] = 1.0
+        for _ in range(1 + attempt // 6):
+            near = np.maximum(near, (mean @ near > 0).astype(np.float64))
+        moving = near > 0
+        weight = near[moving, None]
+        rows = mean[moving]
+        for _ in range(2):
+            vertices[moving] += 0.5 * weight * (rows @ vertices - vertices[moving])
+        if safe is not None:
+            vertices[moving] += BACK * weight * (safe.vertices[moving] - vertices[moving])
+    return mesh.moved(vertices), found.n_intersecting_faces

@@ -27,6 +27,9 @@ AVERAGE_MINUTES = 0.5
 TEMPLATE_MINUTES = 2.0
 """Normalisation to one template."""
 
+SURFACE_MINUTES = 4.0
+"""White and pial surfaces of both hemispheres."""
+
 BOLD_MINUTES_PER_GIGAVOXEL = 20.0
 """Motion, coregistration, confounds and figures, per 1e9 voxel-frames of the input."""
 
@@ -60,11 +63,13 @@ class Estimate:
         )
 
 
-def anatomical(subject: SubjectInputs, n_templates: int) -> Estimate:
+def anatomical(subject: SubjectInputs, n_templates: int, *, surfaces: bool = True) -> Estimate:
     """Cost of the anatomy of a participant."""
     megavoxels = max((float(np.prod(i.shape[:3])) / 1e6 for i in subject.t1w), default=0.0)
     minutes = ANAT_MINUTES * max(megavoxels / T1W_MEGAVOXELS, 0.2)
     minutes += AVERAGE_MINUTES * (len(subject.t1w) - 1) + TEMPLATE_MINUTES * n_templates
+    if surfaces:
+        minutes += SURFACE_MINUTES
     # About ten float32 arrays of the T1w's size are alive at the peak.
     return Estimate(
         cpu_minutes=minutes,

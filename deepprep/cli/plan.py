@@ -76,6 +76,12 @@ def _subject(
         f"    brain mask      {skull}",
         f"    segmentation    {_segmentation(settings)}",
         "    tissues         posteriors and local intensities, partial volume",
+        "    surfaces        "
+        + (
+            "white and pial, FreeSurfer files and GIFTI"
+            if settings.surf_recon == "on"
+            else "none (--surf-recon off)"
+        ),
         "    normalisation   "
         + (
             f"affine, then stationary velocity field with local correlation, to "
@@ -84,7 +90,7 @@ def _subject(
             else "none (no template among the output spaces)"
         ),
     ]
-    estimate = anatomical(subject, len(templates))
+    estimate = anatomical(subject, len(templates), surfaces=settings.surf_recon == "on")
     lines.append(f"    estimate        {_sentence(estimate, settings)}")
     for run in subject.bold:
         cost = functional(run, spaces)

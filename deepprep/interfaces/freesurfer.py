@@ -219,7 +219,7 @@ def PublishFreeSurfer(
     delivery = Delivery(root, inputs.name, "freesurfer", run_uuid)
     chosen = read_json(info)
     summary = {"folder": folder.relative_to(root).as_posix(), "note": chosen["cube_note"]}
-    if (folder / "mri").is_dir() and not (folder / VERSION_FILE).is_file():
+    if (folder / "mri").is_dir() and not is_ours(folder):
         summary["note"] = (
             f"{summary['folder']} was made by another program and was left as it is; remove it "
             "to have DeepPrep write its own."
@@ -255,6 +255,11 @@ def PublishFreeSurfer(
         metrics={f"{inputs.name}_volumes": {"etiv_ml": chosen["etiv_mm3"] / 1000.0}},
         summary=summary,
     )
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a FreeSurfer subject folder was written by DeepPrep."""
+    return (folder / VERSION_FILE).is_file()
 
 
 def template_brain() -> TemplateBrain:

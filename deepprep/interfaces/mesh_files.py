@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,8 +19,6 @@ from deepprep._version import __version__
 from deepprep.image.freesurfer_space import ras_to_tkr
 from deepprep.image.volume import Grid
 from deepprep.surface.mesh import Mesh
-
-Side = Literal["L", "R"]
 
 STRUCTURES: Mapping[str, str] = {"L": "CortexLeft", "R": "CortexRight"}
 """AnatomicalStructurePrimary of a hemisphere."""
@@ -142,7 +140,7 @@ def write_label(
     return _atomically(path, lambda part: part.write_text("\n".join(lines) + "\n"))
 
 
-def write_surf_gii(path: str | os.PathLike, mesh: Mesh, side: Side, kind: str) -> Path:
+def write_surf_gii(path: str | os.PathLike, mesh: Mesh, side: str, kind: str) -> Path:
     """Write ``.surf.gii`` (GZipBase64Binary), atomically.
 
     Parameters
@@ -177,7 +175,7 @@ def write_surf_gii(path: str | os.PathLike, mesh: Mesh, side: Side, kind: str) -
     return _save_gifti(path, [points, triangles], side)
 
 
-def write_shape_gii(path: str | os.PathLike, values: np.ndarray, side: Side, name: str) -> Path:
+def write_shape_gii(path: str | os.PathLike, values: np.ndarray, side: str, name: str) -> Path:
     """Write one map per vertex as ``.shape.gii`` (or ``.func.gii``), atomically.
 
     Parameters
@@ -201,7 +199,7 @@ def write_shape_gii(path: str | os.PathLike, values: np.ndarray, side: Side, nam
 def write_label_gii(
     path: str | os.PathLike,
     keys: np.ndarray,
-    side: Side,
+    side: str,
     name: str,
     table: Mapping[int, tuple[str, tuple[float, float, float, float]]],
 ) -> Path:
@@ -223,7 +221,7 @@ def write_label_gii(
     labels = nib.gifti.GiftiLabelTable()
     for key, (label, colour) in sorted(table.items()):
         entry = nib.gifti.GiftiLabel(key, *colour)
-        entry.label = label
+        entry.label = label  # type: ignore[attr-defined]
         labels.labels.append(entry)
     array = nib.gifti.GiftiDataArray(
         np.asarray(keys, dtype=np.int32),
@@ -235,7 +233,7 @@ def write_label_gii(
     return _save_gifti(path, [array], side, labels)
 
 
-def write_cortex_gii(path: str | os.PathLike, cortex: np.ndarray, side: Side) -> Path:
+def write_cortex_gii(path: str | os.PathLike, cortex: np.ndarray, side: str) -> Path:
     """Write the cortex mask (medial wall 0) as ``.label.gii``."""
     table = {
         NON_CORTEX: ("???", (1.0, 1.0, 1.0, 0.0)),
@@ -247,7 +245,7 @@ def write_cortex_gii(path: str | os.PathLike, cortex: np.ndarray, side: Side) ->
 def _save_gifti(
     path: str | os.PathLike,
     arrays: list[nib.gifti.GiftiDataArray],
-    side: Side,
+    side: str,
     labels: nib.gifti.GiftiLabelTable | None = None,
 ) -> Path:
     image = nib.gifti.GiftiImage(

@@ -121,6 +121,20 @@ def tissue_segmentation() -> Step:
     )
 
 
+def surfaces() -> Step:
+    """White and pial surfaces and what is measured on them."""
+    return Step(
+        "surfaces",
+        "anatomical",
+        "Cortical surfaces were reconstructed after the manner of *FastCSR* [@fastcsr]: a level set "
+        "of the white matter of each hemisphere was given the topology of a sphere "
+        "[@bazin_topology] and meshed, and its vertices were moved to the local half height between "
+        "white and grey matter (white surface), then outwards to that between grey matter and "
+        "fluid (pial surface). Cortical thickness is the mean of the distances from each surface "
+        "to the other [@fischl_thickness].",
+    )
+
+
 def structure_volumes() -> Step:
     """Volumes of structures, intracranial volume, and FreeSurfer's conformed volumes."""
     return Step(

@@ -211,6 +211,25 @@ def fieldmap_summary(rows: Sequence[FieldmapRow]) -> str:
     return _grid(head, body) + note
 
 
+def surface_summary(
+    measures: Mapping[str, tuple[str, str]], warnings: Sequence[str] = (), note: str = ""
+) -> str:
+    """HTML of the surfaces of both hemispheres.
+
+    Parameters
+    ----------
+    measures : mapping of name to (left, right)
+        Shown in this order.
+    warnings : sequence of str
+        What is out of its usual range.
+    note : str
+        A sentence below the table.
+    """
+    body = [[name, *pair] for name, pair in measures.items()]
+    below = f"<p>{html.escape(note)}</p>" if note else ""
+    return _warnings(warnings) + _grid(["Measure", "Left", "Right"], body) + below
+
+
 def bold_summary(summary: BoldSummary) -> str:
     """HTML of the summary of one BOLD run."""
     rows: list[tuple[str, object]] = [

@@ -165,6 +165,10 @@ def _fluid(data, numbers, brain, to_own, side: str, zooms: np.ndarray) -> np.nda
         dark = float(np.percentile(data[ring], 10))
     else:
         return np.full(data.shape, 0.35 * grey, dtype=np.float32)
-    sure = (ring | ventricle) & (data < dark + 0.4 * (grey - dark)) & (data > dark - 0.6 * (grey - dark))
+    sure = (
+        (ring | ventricle)
+        & (data < dark + 0.4 * (grey - dark))
+        & (data > dark - 0.6 * (grey - dark))
+    )
     middle = float(np.median(data[sure])) if sure.any() else dark
     return local_mean(data, sure, middle, zooms)

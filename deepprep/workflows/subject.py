@@ -22,6 +22,12 @@ from deepprep.interfaces.anatomy import (
 )
 from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
+from deepprep.interfaces.surfaces import (
+    PublishSurfaces,
+    ReconstructHemisphere,
+    RequireSurfaces,
+    SurfaceVolumes,
+)
 from deepprep.workflows.bold import add_run
 from deepprep.workflows.choices import Choices, template_ids
 
@@ -29,6 +35,9 @@ FREESURFER = (
     *("raw", "orig", "nu", "t1", "brain", "aseg", "stats", "talairach", "table", "sidecar", "info"),
 )
 """What goes from the making of the FreeSurfer files to their writing."""
+
+SURFACE_VOLUMES = ("mask", "ribbon", "left_ribbon", "right_ribbon", "wm", "filled", "figure")
+"""What goes from the surfaces to their writing."""
 
 
 @workflow.define(outputs=["record"])
@@ -144,6 +153,14 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         name="write_freesurfer",
     )
 
+    if options.surf_recon:
+        surfaces = _surfaces(nu.t1w, brain, freesurfer, {**where, "bids_dir": options.bids_dir})
+        if options.surf_recon_fallback == "none":
+            waiting = workflow.add(
+                RequireSurfaces(mask=brain.mask, record=surfaces), name="require_surfaces"
+            )
+            anatomy["mask"] = waiting.mask
+
     transforms: dict[str, Any] = {}
     for template, space in template_ids(options.spaces).items():
         normalised = _normalise(anatomy, template, space, options, label)
@@ -165,6 +182,45 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     if not options.anat_only:
         for run in inputs.bold:
             add_run(anatomy, transforms, run_to_json(run), label, choices)
+    return written.record
+
+
+def _surfaces(t1w: Any, brain: Any, freesurfer: Any, where: dict[str, Any]) -> Any:
+    """Both hemispheres, their volumes and figure; a branch of its own, so that its failure leaves
+    the volumetric outputs alone."""
+    label = where["label"]
+    sides = {
+        side: workflow.add(
+            ReconstructHemisphere(
+                side=side, t1w=t1w, mask=brain.mask, labels=brain.labels, label=label
+            ),
+            name=f"surfaces_{side}",
+        )
+        for side in ("L", "R")
+    }
+    pair = {"left": sides["L"].surfaces, "right": sides["R"].surfaces}
+    volumes = workflow.add(
+        SurfaceVolumes(
+            **pair,
+            t1w=t1w,
+            mask=brain.mask,
+            orig=freesurfer.orig,
+            aseg=freesurfer.aseg,
+            label=label,
+        ),
+        name="surface_volumes",
+    )
+    written = workflow.add(
+        PublishSurfaces(
+            **pair,
+            left_info=sides["L"].info,
+            right_info=sides["R"].info,
+            **{name: getattr(volumes, name) for name in SURFACE_VOLUMES},
+            orig=freesurfer.orig,
+            **where,
+        ),
+        name="write_surfaces",
+    )
     return written.record
 
 

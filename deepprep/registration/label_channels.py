@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from scipy import ndimage
 
 from deepprep.errors import InputError
 from deepprep.image.compiled import compiled
@@ -35,9 +34,6 @@ SUBSAMPLE_MM = 0.6
 
 N_LABELS = 256
 """Labels are uint8 numbers of deepprep.segmentation.labels."""
-
-MIN_VOXELS = 20
-"""Structures with fewer voxels have no centroid worth using."""
 
 
 @dataclass(frozen=True)
@@ -97,31 +93,6 @@ def soft_groups(labels: Volume, grid: Grid, to_space: Affine | None = None) -> n
     step = np.maximum(2, np.rint(grid.zooms_mm / SUBSAMPLE_MM)).astype(np.int64)
     to_vox = labels.grid.ras2vox @ pose @ grid.affine
     return _fill(np.ascontiguousarray(index), to_vox, np.array(grid.shape), step, len(GROUPS))
-
-
-def matched_centroids(pair: LabelPair) -> tuple[np.ndarray, np.ndarray]:
-    """Centroids of the structures that both heads have.
-
-    Returns
-    -------
-    fixed, moving : (N, 3) arrays
-        RAS mm, in the same order.
-    """
-    found = [_centroids(v) for v in (pair.fixed, pair.moving)]
-    common = sorted(set(found[0]) & set(found[1]))
-    points = [np.array([f[label] for label in common]).reshape(-1, 3) for f in found]
-    return points[0], points[1]
-
-
-def _centroids(labels: Volume) -> dict[int, np.ndarray]:
-    numbers = np.rint(labels.data).astype(np.int64)
-    numbers[(numbers < 0) | (numbers >= N_LABELS)] = 0
-    count = np.bincount(numbers.ravel(), minlength=N_LABELS)
-    # CSF and hypointensities are not in the same place in two heads
-    wanted = [k for k in np.flatnonzero(count >= MIN_VOXELS) if k not in (0, 24, 77)]
-    middles = ndimage.center_of_mass(np.ones(numbers.shape, np.uint8), numbers, wanted)
-    matrix = labels.affine
-    return {int(k): matrix[:3, :3] @ np.array(m) + matrix[:3, 3] for k, m in zip(wanted, middles)}
 
 
 @compiled(parallel=True)

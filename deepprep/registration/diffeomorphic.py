@@ -45,9 +45,9 @@ class Level:
 
 
 LEVELS = (
-    Level(4.0, 60, 1.2, 0.8),
-    Level(2.0, 30, 1.2, 0.8),
-    Level(1.5, 12, 1.3, 0.8),
+    Level(4.0, 60, 1.2, 0.5),
+    Level(2.0, 30, 1.2, 0.5),
+    Level(1.5, 12, 1.3, 0.5),
 )
 """Coarse to fine: the Gaussians keep force (fluid) and velocity (diffusion) smooth."""
 

@@ -23,6 +23,7 @@ _SUFFIXES = {
     "brain": "_desc-brain_T1w.nii.gz",
     "mask": "_desc-brain_mask.nii.gz",
     "dseg": "_dseg.nii.gz",
+    "aseg": "_desc-aseg_dseg.nii.gz",
     "gm": "_label-GM_probseg.nii.gz",
     "wm": "_label-WM_probseg.nii.gz",
     "csf": "_label-CSF_probseg.nii.gz",
@@ -47,6 +48,8 @@ class TemplateFiles:
         Brain mask.
     dseg : Path or None
         Tissue labels: 1 grey matter, 2 white matter, 3 CSF.
+    aseg : Path or None
+        Brain structures in FreeSurfer's numbering, by our own segmentation network.
     gm, wm, csf : Path or None
         Tissue probabilities, 0 to 1.
     """
@@ -58,6 +61,7 @@ class TemplateFiles:
     brain: Path | None
     mask: Path | None
     dseg: Path | None
+    aseg: Path | None
     gm: Path | None
     wm: Path | None
     csf: Path | None

@@ -8,6 +8,7 @@ from fileformats.generic import File
 from pydra.compose import python
 
 from deepprep.execution.resources import stage
+from deepprep.image.volume import Volume
 
 
 @stage(cpus=2, mem_gb=3.0, title="Conform T1w")
@@ -218,8 +219,10 @@ def Normalise(
     gm: File,
     wm: File,
     csf: File,
+    labels: File,
     template: str,
     template_files: dict[str, File],
+    lesion: File | None,
     device: str,
     seed: int,
     label: str,
@@ -230,10 +233,15 @@ def Normalise(
     ----------
     t1w, mask, gm, wm, csf : File
         Bias-corrected T1w, brain mask and tissue fractions.
+    labels : File
+        Brain structures of the T1w in FreeSurfer's numbering.
     template : str
         Name, for messages.
     template_files : dict
         Keys of :class:`deepprep.data.templates.TemplateFiles` that the template has.
+        Where it has labels, their overlap drives the map; else the tissue maps do.
+    lesion : File or None
+        Mask of a lesion in the space of the T1w: left out of all costs and bridged.
     device, seed, label
         Torch device, random seed, subject.
 
@@ -250,6 +258,7 @@ def Normalise(
     from deepprep.registration.affine import register_affine
     from deepprep.registration.diffeomorphic import ChannelPair, register_diffeomorphic
     from deepprep.registration.itk import write_composite
+    from deepprep.registration.label_channels import LabelPair
 
     files = {key: str(value) for key, value in template_files.items()}
     fixed = load_volume(files["brain"] if "brain" in files else files["t1w"])
@@ -263,22 +272,36 @@ def Normalise(
     moving_mask = working_copy(moving_mask, grid)
     moving = load_volume(str(t1w))
     moving = working_copy(moving.like(np.where(inside, moving.data, 0)), grid)
+    pair = None
+    if "aseg" in files:
+        pair = LabelPair(load_volume(files["aseg"], np.uint8), load_volume(str(labels), np.uint8))
+    hole = load_volume(str(lesion)) if lesion is not None else None
     channels = [
         ChannelPair(load_volume(files[name]), working_copy(load_volume(str(own)), grid))
         for name, own in (("gm", gm), ("wm", wm))
-        if name in files
+        if name in files and pair is None
     ]
     affine = register_affine(
-        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, device=device
-    )
+        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, labels=pair, lesion=hole,
+        device=device,
+    )  # fmt: skip
     result = register_diffeomorphic(
         fixed, moving, affine, fixed_mask=fixed_mask, moving_mask=moving_mask,
-        channels=channels, device=device, seed=seed,
+        channels=channels, labels=pair, lesion=hole, device=device, seed=seed,
     )  # fmt: skip
     to_template = write_composite(Path.cwd() / "to_template.h5", result.fixed_to_moving())
     to_t1w = write_composite(Path.cwd() / "to_t1w.h5", result.moving_to_fixed())
-    info = {"template": template, **result.log}
+    info = {
+        "template": template,
+        "driven_by": "image and brain structures" if pair else "image and tissue maps",
+        "lesion_ml": None if hole is None else _volume_ml(hole),
+        **result.log,
+    }
     return File(to_template), File(to_t1w), keep_json(info, "normalise.json")
+
+
+def _volume_ml(mask: Volume) -> float:
+    return float((mask.data > 0.5).sum() * mask.grid.voxel_volume_mm3 / 1000.0)
 
 
 @stage(cpus=2, mem_gb=4.0, title="T1w in template space")

@@ -2,7 +2,9 @@
 
 The map is the flow of one velocity field (Arsigny et al. 2006), driven by demons forces on
 locally normalised images, which is local correlation (Vercauteren et al. 2009, log-domain
-demons; Lorenzi et al. 2013, LCC-demons), from coarse to fine. Tissue maps can drive it too.
+demons; Lorenzi et al. 2013, LCC-demons), from coarse to fine. The overlap of brain structures
+and tissue maps can drive it too; a lesion is left out and bridged (cost-function masking,
+Brett et al. 2001).
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from deepprep.errors import InputError
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.label_channels import LabelPair, soft_groups
 from deepprep.registration.pyramid import clean, crop, shrink
 from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
 from deepprep.registration.velocity import (
@@ -41,9 +45,9 @@ class Level:
 
 
 LEVELS = (
-    Level(4.0, 60, 1.2, 0.8),
-    Level(2.0, 30, 1.2, 0.8),
-    Level(1.5, 12, 1.3, 0.8),
+    Level(4.0, 60, 1.2, 0.5),
+    Level(2.0, 30, 1.2, 0.5),
+    Level(1.5, 12, 1.3, 0.5),
 )
 """Coarse to fine: the Gaussians keep force (fluid) and velocity (diffusion) smooth."""
 
@@ -58,6 +62,15 @@ CONTRAST_FLOOR = 0.05
 
 TISSUE_SCALE = 2.0
 """Weight of a tissue probability against a locally normalised image."""
+
+LABEL_SCALE = 1.5
+"""Weight of the share of a structure against a locally normalised image."""
+
+LESION_REACH_MM = 12.0
+"""Width (Gaussian) from which the update is carried across a lesion."""
+
+LESION_RIM_MM = 2.0
+"""How far beyond its border a lesion is left out: the tissue there is swollen."""
 
 MAX_UPDATE_VOX = 0.75
 """Largest force at a voxel, before smoothing."""
@@ -142,6 +155,8 @@ def register_diffeomorphic(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     channels: Sequence[ChannelPair] = (),
+    labels: LabelPair | None = None,
+    lesion: Volume | None = None,
     levels: Sequence[Level] = LEVELS,
     device: str = "cpu",
     seed: int = 0,
@@ -158,6 +173,11 @@ def register_diffeomorphic(
         Brain masks (above 0.5 is inside) on any lattice; the image is zeroed outside.
     channels : sequence of ChannelPair
         Further pairs, such as tissue probabilities, that pull with the image.
+    labels : LabelPair, optional
+        Segmentations of both heads, whose overlap pulls with the image.
+    lesion : Volume, optional
+        Mask (above 0.5 is inside) in the MOVING space: nothing there or within 2 mm of it
+        counts, and the map is carried across from around it.
     levels : sequence of Level
         Resolutions, coarse to fine.
     device : str
@@ -179,6 +199,8 @@ def register_diffeomorphic(
     started = time.perf_counter()
     pairs = [ChannelPair(clean(fixed, fixed_mask, "fixed"), clean(moving, moving_mask, "moving"))]
     brain = pairs[0].fixed.data != 0
+    if lesion is not None:
+        lesion = _with_rim(lesion)
     log: dict = {"levels": []}
     velocity: torch.Tensor | None = None
     previous: Grid | None = None
@@ -186,7 +208,7 @@ def register_diffeomorphic(
         grid = _lattice(fixed.grid, brain, level.spacing_mm)
         if previous is not None and velocity is not None:
             velocity = _refine(velocity, previous, grid)
-        work = _Work(grid, level, pairs, channels, init, device)
+        work = _Work(grid, level, pairs, channels, labels, lesion, init, device)
         velocity, entry = work.run(velocity)
         log["levels"].append(entry)
         previous = grid
@@ -205,28 +227,43 @@ class _Work:
         level: Level,
         pairs: Sequence[ChannelPair],
         channels: Sequence[ChannelPair],
+        labels: LabelPair | None,
+        lesion: Volume | None,
         init: Affine,
         device: str,
     ) -> None:
         self.level = level
         self.ident = identity(grid.shape, device)
-        self.box = Smoother(grid.shape, box_radius=WINDOW_RADIUS_VOX, device=device)
         self.fluid = Smoother(grid.shape, level.force_sigma_vox, device=device)
         self.diffusion = Smoother(grid.shape, level.velocity_sigma_vox, device=device)
         self.window = border_window(grid.shape, 4, device)
-        images = [(_on(p.fixed, grid, None), _on(p.moving, grid, init)) for p in pairs]
-        maps = [
-            (_on(c.fixed, grid, None, False), _on(c.moving, grid, init, False)) for c in channels
-        ]
         to = torch.device(device)
+        self.healthy: torch.Tensor | None = None
+        if lesion is not None:
+            sick = torch.from_numpy(_on(lesion, grid, init, False)).to(to)
+            self.healthy = (1.0 - 2.0 * sick).clamp(min=0.0)
+            reach = LESION_REACH_MM / level.spacing_mm
+            self.wide = Smoother(grid.shape, reach, device=device)
+        images = [(_on(p.fixed, grid, None), _on(p.moving, grid, init)) for p in pairs]
         self.n_images = len(images)
-        self.fixed = torch.stack([torch.from_numpy(f) for f, _ in images + maps]).to(to)
-        self.moving = torch.stack([torch.from_numpy(m) for _, m in images + maps]).to(to)
-        # The scale of the tissue channels enters the force through both residual and slope
-        gains = [TISSUE_SCALE * float(np.sqrt(c.weight)) for c in channels]
-        self.gains = torch.tensor(gains, device=to).reshape(-1, 1, 1, 1)
-        self.fixed_features = self._features(self.fixed).contiguous()
-        self.inside = (self.fixed[0] != 0).float()
+        self.inside = torch.from_numpy(images[0][0] != 0).float().to(to)
+        box = Smoother(grid.shape, box_radius=WINDOW_RADIUS_VOX, device=device)
+        fixed = [_normal(torch.from_numpy(f).to(to), box, None) for f, _ in images]
+        moving = [_normal(torch.from_numpy(m).to(to), box, self.healthy) for _, m in images]
+        for c in channels:
+            # The scale of a map enters the force through both residual and slope
+            gain = TISSUE_SCALE * float(np.sqrt(c.weight))
+            fixed.append(torch.from_numpy(_on(c.fixed, grid, None, False)).to(to) * gain)
+            moving.append(torch.from_numpy(_on(c.moving, grid, init, False)).to(to) * gain)
+        self.fixed, self.moving = torch.stack(fixed), torch.stack(moving)
+        if labels is not None:
+            gain = LABEL_SCALE * float(np.sqrt(labels.weight))
+            own = gain * torch.from_numpy(soft_groups(labels.fixed, grid)).to(to)
+            other = gain * torch.from_numpy(soft_groups(labels.moving, grid, init)).to(to)
+            self.fixed = torch.cat([self.fixed, own])
+            self.moving = torch.cat([self.moving, other])
+        if self.healthy is not None:
+            self.moving = torch.cat([self.moving, self.healthy[None]])
 
     def run(self, velocity: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
         """Iterate; returns the velocity and what to log."""
@@ -237,13 +274,20 @@ class _Work:
         for _ in range(self.level.iterations):
             flow = exponential(velocity, self.ident, SEARCH_STEP_VOX)
             warped = pull(self.moving, flow, self.ident)
-            features = self._features(warped)
-            history.append(self._agreement(features))
+            weight = self.inside.new_ones(self.inside.shape)
+            if self.healthy is not None:
+                warped, weight = warped[:-1], warped[-1].contiguous()
+            history.append(self._agreement(warped, weight))
             if history[-1] > best[0]:
                 best = (history[-1], velocity)
             if len(history) > 6 and history[-1] - history[-6] < STOP_GAIN:
                 break
-            update = self.fluid(self._force(features))
+            force = self._force(warped, weight)
+            update = self.fluid(force)
+            if self.healthy is not None:
+                known = self.wide(weight[None]).clamp(min=1e-3)
+                missing = (1.0 - self.fluid(weight[None])).clamp(min=0.0)
+                update = update + missing * self.wide(force) / known
             velocity = self.diffusion(velocity + update) * self.window
         entry = {
             "spacing_mm": self.level.spacing_mm,
@@ -253,36 +297,47 @@ class _Work:
         }
         return best[1], entry
 
-    def _features(self, stack: torch.Tensor) -> torch.Tensor:
-        """Images with local mean and deviation taken out; scaled tissue maps as they are."""
-        images, maps = stack[: self.n_images], stack[self.n_images :]
-        mean = self.box(images)
-        variance = (self.box(images**2) - mean**2).clamp(min=0.0)
-        normal = (images - mean) / (variance + CONTRAST_FLOOR**2).sqrt()
-        return torch.cat([normal, maps * self.gains]) if len(maps) else normal
-
-    def _agreement(self, features: torch.Tensor) -> float:
-        """Mean local correlation in the fixed brain, less the mismatch of the tissue maps."""
+    def _agreement(self, warped: torch.Tensor, weight: torch.Tensor) -> float:
+        """Mean local correlation in the fixed brain, less the mismatch of maps and labels."""
         n = self.n_images
-        total = (features[:n] * self.fixed_features[:n] * self.inside).sum() / n
-        if len(features) > n:
-            mismatch = (features[n:] - self.fixed_features[n:]) * self.inside
-            total = total - 0.5 * (mismatch**2).sum()
-        return float(total / self.inside.sum())
+        counted = self.inside * weight
+        total = (warped[:n] * self.fixed[:n] * counted).sum() / n
+        for own, other in zip(self.fixed[n:], warped[n:]):
+            total = total - 0.5 * ((other - own) ** 2 * counted).sum()
+        return float(total / counted.sum().clamp(min=1.0))
 
-    def _force(self, features: torch.Tensor) -> torch.Tensor:
+    def _force(self, warped: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Demons step with the symmetric slope (Thirion 1998; Vercauteren et al. 2009)."""
         calm = 1.0 / (4.0 * MAX_UPDATE_VOX**2)
-        if features.device.type == "cpu":
+        if warped.device.type == "cpu":
             force = demons_force(
-                self.fixed_features.numpy(), features.contiguous().numpy(), np.float32(calm)
+                self.fixed.numpy(), warped.contiguous().numpy(), np.float32(calm), weight.numpy()
             )
             return torch.from_numpy(force)
-        residual = self.fixed_features - features
-        slope = 0.5 * _slopes(self.fixed_features + features)
+        residual = self.fixed - warped
+        slope = 0.5 * _slopes(self.fixed + warped)
         along = (residual[:, None] * slope).sum(0)
         power = (slope**2).sum((0, 1)) + calm * (residual**2).sum(0)
-        return along / (power + 1e-6)
+        return weight * along / (power + 1e-6)
+
+
+def _normal(image: torch.Tensor, box: Smoother, weight: torch.Tensor | None) -> torch.Tensor:
+    """(X, Y, Z) with local mean and deviation taken out, neither told by what has no weight."""
+    if weight is None:
+        weight = torch.ones_like(image)
+    share = box(weight[None])[0].clamp(min=1e-3)
+    mean = box((image * weight)[None])[0] / share
+    variance = (box((image**2 * weight)[None])[0] / share - mean**2).clamp(min=0.0)
+    return weight * (image - mean) / (variance + CONTRAST_FLOOR**2).sqrt()
+
+
+def _with_rim(lesion: Volume) -> Volume:
+    """The lesion and what lies within ``LESION_RIM_MM`` of it, as 0 and 1."""
+    inside = np.nan_to_num(lesion.data) > 0.5
+    if not inside.any():
+        raise InputError("The lesion mask is empty: leave it out or give one with the lesion.")
+    around = ndimage.distance_transform_edt(~inside, sampling=lesion.zooms_mm)
+    return lesion.like((around <= LESION_RIM_MM).astype(np.float32))
 
 
 def _slopes(values: torch.Tensor) -> torch.Tensor:

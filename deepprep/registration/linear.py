@@ -6,6 +6,7 @@ Lie algebra of the group; the coarsest level is searched from many starting pose
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -15,6 +16,8 @@ from scipy import ndimage, optimize
 
 from deepprep.errors import InputError
 from deepprep.image.volume import Volume
+from deepprep.registration.centroids import start_from_labels
+from deepprep.registration.label_channels import LabelPair
 from deepprep.registration.pyramid import (
     block_sizes,
     centroid_ras,
@@ -52,10 +55,10 @@ MIN_SLOPE = 2e-3
 START_SPACING_MM = 8.0
 """Voxel size of the multi-start search."""
 
-START_DEGREES = {0: (-40, -20, 0, 20, 40), 1: (-15, 0, 15), 2: (-15, 0, 15)}
-"""Starting rotations about the left-right (pitch), front-back and vertical axes."""
+START_DEGREES = (-45.0, -22.5, 0.0, 22.5, 45.0)
+"""Starting rotations about each axis; all 125 combinations are tried."""
 
-KEPT_STARTS = 4
+KEPT_STARTS = 6
 """Starting poses that are optimised; the best by similarity."""
 
 
@@ -77,6 +80,8 @@ def fit_linear(
     metric: Metric,
     dof: int,
     spacings_mm: tuple[float, ...],
+    labels: LabelPair | None = None,
+    lesion: Volume | None = None,
 ) -> LinearFit:
     """Register by a group of 6, 7, 9 or 12 parameters; see ``register_affine``."""
     if dof not in (6, 7, 9, 12):
@@ -90,6 +95,10 @@ def fit_linear(
     else:
         level = _Level(fixed_clean, region, moving_clean, START_SPACING_MM, metric)
         best = _search(level, centre, centroid_ras(moving_clean), min(dof, 7))
+        start = start_from_labels(labels, dof) if labels is not None else None
+        if start is not None:
+            fit = level.optimise(start, centre, dof, max_iterations=25)
+            best = max(best, fit, key=lambda f: f.similarity)
     done = None
     for spacing in spacings_mm:
         # Images that are coarser than the level stay as they are: do not repeat them
@@ -98,6 +107,8 @@ def fit_linear(
             continue
         done = blocks
         level = _Level(fixed_clean, region, moving_clean, spacing, metric)
+        if lesion is not None:
+            level = level.outside(lesion, best.affine)
         best = level.optimise(best.affine, centre, dof)
     return best
 
@@ -121,7 +132,7 @@ def _region(fixed: Volume, fixed_mask: Volume | None, moving: Volume) -> Volume 
 
 def _search(level: _Level, centre: np.ndarray, target: np.ndarray, dof: int) -> LinearFit:
     poses = []
-    for degrees in product(*START_DEGREES.values()):
+    for degrees in product(START_DEGREES, repeat=3):
         matrix = np.eye(4)
         matrix[:3, :3] = _rotation(np.deg2rad(degrees))
         matrix[:3, 3] = target - matrix[:3, :3] @ centre
@@ -204,6 +215,26 @@ class _Level:
         self.bins = histogram_bins(self.fixed)
         self.moving = np.ascontiguousarray(_unit(target.data), dtype=np.float32)
         self.ras2vox = target.grid.ras2vox
+
+    def outside(self, lesion: Volume, pose: Affine) -> _Level:
+        """The level without the points that ``pose`` takes into or near a lesion.
+
+        Which points these are is fixed, so that no pose can gain by hiding others in the lesion.
+        """
+        near = shrink(lesion.like((lesion.data > 0.5).astype(np.float32)), 2.0)
+        points = pose.map_points(self.points)
+        to_vox = near.grid.ras2vox
+        vox = points @ to_vox[:3, :3].T + to_vox[:3, 3]
+        sick = ndimage.map_coordinates(
+            ndimage.maximum_filter(near.data, 3), vox.T, order=1, mode="constant"
+        )
+        keep = sick < 0.1
+        if keep.sum() < 50:
+            raise InputError("The lesion mask covers the brain: nothing is left to register.")
+        level = copy(self)
+        level.points = np.ascontiguousarray(self.points[keep])
+        level.fixed, level.bins = self.fixed[keep], self.bins[keep]
+        return level
 
     def similarity(self, pose: Affine) -> float:
         """Similarity at a pose."""

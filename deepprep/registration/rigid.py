@@ -31,7 +31,7 @@ def register_rigid(
     fixed_mask, moving_mask : Volume, optional
         Brain masks (above 0.5 is inside) on any lattice; the image is zeroed outside.
     init : 'centre' or Affine
-        ``'centre'`` aligns the centres of mass and searches 45 rotations; an ``Affine`` (fixed
+        ``'centre'`` aligns the centres of mass and searches 125 rotations; an ``Affine`` (fixed
         to moving points) is refined locally.
     metric : {'nmi', 'ncc'}
         Normalised mutual information, or correlation for the same contrast.

@@ -48,7 +48,7 @@ def pull_trilinear(values, field):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def demons_force(fixed, moved, calm):  # type: ignore[no-untyped-def]
+def demons_force(fixed, moved, calm, weight):  # type: ignore[no-untyped-def]
     """Demons step summed over channels, with the mean slope of both images.
 
     Parameters
@@ -58,6 +58,8 @@ def demons_force(fixed, moved, calm):  # type: ignore[no-untyped-def]
     calm : float
         Weight of the squared residual in the denominator: the longest step is
         ``1 / (2 sqrt(calm))`` voxels.
+    weight : (X, Y, Z) float32 array
+        Multiplies the step; 0 where nothing may pull, as in a lesion.
 
     Returns
     -------
@@ -73,6 +75,9 @@ def demons_force(fixed, moved, calm):  # type: ignore[no-untyped-def]
             ya, yb = max(y - 1, 0), min(y + 1, ny - 1)
             sy = np.float32(0.5 / max(yb - ya, 1))
             for z in range(nz):
+                if weight[x, y, z] == 0:
+                    out[0, x, y, z] = out[1, x, y, z] = out[2, x, y, z] = 0
+                    continue
                 za, zb = max(z - 1, 0), min(z + 1, nz - 1)
                 sz = np.float32(0.5 / max(zb - za, 1))
                 ax = ay = az = np.float32(0)
@@ -87,6 +92,7 @@ def demons_force(fixed, moved, calm):  # type: ignore[no-untyped-def]
                     ay += r * gy
                     az += r * gz
                     power += gx * gx + gy * gy + gz * gz + calm * r * r
+                power = power / weight[x, y, z]
                 out[0, x, y, z] = ax / power
                 out[1, x, y, z] = ay / power
                 out[2, x, y, z] = az / power

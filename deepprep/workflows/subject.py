@@ -163,7 +163,9 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
 
     transforms: dict[str, Any] = {}
     for template, space in template_ids(options.spaces).items():
-        normalised = _normalise(anatomy, template, space, options, label)
+        normalised = _normalise(
+            {**anatomy, "labels": brain.labels}, template, space, options, label
+        )
         workflow.add(
             PublishTemplate(
                 **where,
@@ -230,9 +232,10 @@ def _normalise(
     files = template_files(space.name, 1, space.cohort)
     return workflow.add(
         Normalise(
-            **{k: anatomy[k] for k in ("t1w", "mask", "gm", "wm", "csf")},
+            **{k: anatomy[k] for k in ("t1w", "mask", "gm", "wm", "csf", "labels")},
             template=template,
-            template_files=present(files, ("t1w", "brain", "mask", "gm", "wm", "csf")),
+            template_files=present(files, ("t1w", "brain", "mask", "aseg", "gm", "wm", "csf")),
+            lesion=None,
             device=options.device,
             seed=options.random_seed,
             label=label,

@@ -1,0 +1,136 @@
+"""Does a lesion of 40 ml pull the normalisation? With its mask left out of the cost, and without.
+
+    python -m benchmarks.registration_lesion SHARED_DATA WORK [--head sub-01] [--places 10]
+
+WORK is that of ``registration_overlap`` (its heads are made if they are not there). A sphere of
+40 ml as dark as fluid, with a grey rim and a swelling that is not modelled, is painted into one
+real head at ten places; the segmentation is that of the healthy head with the lesion removed from
+it (labels 0), which is what a network that does not know lesions may do at best. The map to
+MNI152NLin2009cAsym is compared to that of the healthy head over the brain further than 2 mm from
+the lesion. Writes results/registration_lesion.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from benchmarks.registration_overlap import TEMPLATE, load, prepare
+from deepprep.image.volume import Volume
+from deepprep.interfaces.nifti import load_volume
+from deepprep.registration.affine import register_affine
+from deepprep.registration.diffeomorphic import DeformableResult, register_diffeomorphic
+from deepprep.registration.label_channels import LabelPair
+
+RESULTS = Path(__file__).parent / "results" / "registration_lesion.md"
+LESION_ML = 40.0
+SEED = 7
+HEADER = """# Synthetic lesions of 40 ml
+
+`python -m benchmarks.registration_lesion SHARED_DATA WORK`. Mean (95th percentile) distance in mm
+between the map of the head with a lesion and that of the same head without, over the brain outside
+the lesion.
+
+| centre (RAS mm) | ml in the brain | with the mask | without the mask |
+|---|---|---|---|
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared_data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--head", default="sub-01")
+    parser.add_argument("--places", type=int, default=10)
+    given = parser.parse_args()
+    prepare((given.head,), given.shared_data, given.work)
+    fixed, moving = (load_volume(given.work / f"{n}_brain.nii") for n in (TEMPLATE, given.head))
+    labels = LabelPair(load(given.work, TEMPLATE, "seg"), load(given.work, given.head, "seg"))
+    healthy = normalise(fixed, moving, labels, None)
+    rows, means = [], []
+    for centre in places(moving, given.places):
+        sick, lesion = paint(moving, centre)
+        own = without(labels.moving, centre)
+        errors = [
+            distance(healthy, normalise(fixed, sick, LabelPair(labels.fixed, own), mask),
+                     fixed, moving, lesion)
+            for mask in (lesion, None)
+        ]  # fmt: skip
+        ml = float(lesion.data.sum() * lesion.grid.voxel_volume_mm3 / 1000)
+        cells = [f"{e.mean():.2f} ({np.percentile(e, 95):.2f})" for e in errors]
+        rows.append(f"| {np.round(centre)} | {ml:.0f} | {cells[0]} | {cells[1]} |")
+        means.append([e.mean() for e in errors])
+        print(rows[-1], flush=True)
+    mean = np.mean(means, axis=0)
+    rows.append(f"| mean | | {mean[0]:.2f} | {mean[1]:.2f} |")
+    print(rows[-1])
+    if given.places == 10:
+        RESULTS.write_text(HEADER + "\n".join(rows) + "\n")
+
+
+def normalise(
+    fixed: Volume, moving: Volume, labels: LabelPair, lesion: Volume | None
+) -> DeformableResult:
+    """Affine and deformable, as the workflow does."""
+    affine = register_affine(fixed, moving, labels=labels, lesion=lesion)
+    return register_diffeomorphic(fixed, moving, affine, labels=labels, lesion=lesion)
+
+
+def places(head: Volume, n: int) -> np.ndarray:
+    """(n, 3) RAS mm well inside the brain, far from each other."""
+    depth = ndimage.distance_transform_edt(head.data > 0, sampling=head.zooms_mm)
+    voxels = np.argwhere((depth > 18) & (depth < 40))
+    points = voxels @ head.affine[:3, :3].T + head.affine[:3, 3]
+    rng = np.random.default_rng(SEED)
+    chosen = [points[rng.integers(len(points))]]
+    while len(chosen) < n:
+        nearest = np.min([np.linalg.norm(points - c, axis=1) for c in chosen], axis=0)
+        chosen.append(points[nearest.argmax()])
+    return np.array(chosen)
+
+
+def radius_mm(volume: Volume, centre: np.ndarray) -> np.ndarray:
+    """Distance of each voxel from the centre."""
+    return np.linalg.norm(volume.grid.points_ras() - centre, axis=-1)
+
+
+def paint(head: Volume, centre: np.ndarray) -> tuple[Volume, Volume]:
+    """The head with the lesion, and its mask."""
+    radius = (3 * LESION_ML * 1000 / (4 * np.pi)) ** (1 / 3)
+    away = radius_mm(head, centre)
+    inside = (away < radius) & (head.data > 0)
+    top = float(np.percentile(head.data[head.data > 0], 98))
+    rng = np.random.default_rng(SEED)
+    texture = ndimage.gaussian_filter(rng.normal(size=head.shape), 2.0)
+    dark = top * (np.where(away < radius - 4, 0.25, 0.6) + 0.15 * texture / texture.std())
+    data = np.where(inside, np.clip(dark, 0.02 * top, top), head.data)
+    return head.like(data.astype(np.float32)), head.like(inside.astype(np.float32))
+
+
+def without(labels: Volume, centre: np.ndarray) -> Volume:
+    """Labels with nothing where the lesion is."""
+    radius = (3 * LESION_ML * 1000 / (4 * np.pi)) ** (1 / 3)
+    return labels.like(np.where(radius_mm(labels, centre) < radius, 0, labels.data))
+
+
+def distance(
+    reference: DeformableResult,
+    found: DeformableResult,
+    fixed: Volume,
+    moving: Volume,
+    lesion: Volume,
+) -> np.ndarray:
+    """mm between two maps at points of the fixed brain that the reference takes outside the lesion."""
+    points = np.argwhere(fixed.data > 0)[::23] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    there = reference.fixed_to_moving().map_points(points)
+    away = ndimage.distance_transform_edt(lesion.data < 0.5, sampling=lesion.zooms_mm)
+    vox = there @ moving.grid.ras2vox[:3, :3].T + moving.grid.ras2vox[:3, 3]
+    keep = ndimage.map_coordinates(away, vox.T, order=1, mode="nearest") > 2.0
+    return np.linalg.norm(found.fixed_to_moving().map_points(points[keep]) - there[keep], axis=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,12 +21,12 @@ import numpy as np
 from deepprep.image.compiled import compiled
 from deepprep.surface.mesh import Mesh
 
-AREA_WEIGHT = 1.0
+AREA_WEIGHT = 2.0
 """Weight of kept areas beside kept angles."""
 SLIVER = 0.08
 """A triangle's area counts as at least this share of an equilateral one of the same edge lengths,
 so that the needles of a meshed level set do not dictate their shape to the sphere."""
-LEAST_AREA = 1e-3
+LEAST_AREA = 1e-6
 """A triangle is never made smaller than this share of the area it should have."""
 
 
@@ -251,7 +251,7 @@ def ring_step(
         n[1] = 0.5 * (pz * qx - px * qz)
         n[2] = 0.5 * (px * qy - py * qx)
         a0 = area[s]
-        now = max(x * n[0] + y * n[1] + z * n[2], 0.1 * LEAST_AREA * a0)
+        now = max(x * n[0] + y * n[1] + z * n[2], LEAST_AREA * a0)
         cp, cq = cotangents[s, 1], cotangents[s, 2]
         dirichlet = 0.5 * (
             cotangents[s, 0] * ((px - qx) ** 2 + (py - qy) ** 2 + (pz - qz) ** 2)

@@ -26,20 +26,15 @@ FINE_SWEEPS = 3
 """Least number of sweeps over a stage."""
 LAST_SWEEPS = 12
 """Sweeps over the whole mesh at the end."""
-SMOOTH_ABOVE = 20_000
-"""Stages of fewer vertices take the shape of their triangles from the inflated surface: across a
-sulcus the folded one has short cuts."""
 
 
-def map_to_sphere(white: Mesh, inflated: Mesh | None = None) -> Mesh:
+def map_to_sphere(white: Mesh) -> Mesh:
     """Map a closed surface without handles to a sphere of 100 mm radius.
 
     Parameters
     ----------
     white : Mesh
         The surface whose areas and angles the sphere should keep.
-    inflated : Mesh, optional
-        The same triangles on a smooth surface, used for the large shape; default ``white``.
 
     Returns
     -------
@@ -51,14 +46,10 @@ def map_to_sphere(white: Mesh, inflated: Mesh | None = None) -> Mesh:
     Raises
     ------
     ValueError
-        Where the surface has a border or a handle, or two meshes have different triangles.
+        Where the surface has a border or a handle.
     """
-    inflated = white if inflated is None else inflated
-    if not np.array_equal(white.faces, inflated.faces):
-        raise ValueError("the inflated surface must have the triangles of the white surface")
-    unit = _unfolded(white, inflated)
-    turned = unit @ anatomical_rotation(unit, inflated).T
-    return white.moved(RADIUS_MM * turned)
+    unit = _unfolded(white)
+    return white.moved(RADIUS_MM * (unit @ anatomical_rotation(unit, white).T))
 
 
 def anatomical_rotation(unit: np.ndarray, surface: Mesh) -> np.ndarray:
@@ -84,7 +75,7 @@ def anatomical_rotation(unit: np.ndarray, surface: Mesh) -> np.ndarray:
     return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
 
 
-def _unfolded(white: Mesh, inflated: Mesh) -> np.ndarray:
+def _unfolded(white: Mesh) -> np.ndarray:
     n = white.n_vertices
     areas = np.maximum(white.vertex_areas, 1e-6 * white.face_areas.mean())
     hierarchy = build_hierarchy(white, areas)
@@ -94,23 +85,20 @@ def _unfolded(white: Mesh, inflated: Mesh) -> np.ndarray:
     alive = np.zeros(n, dtype=bool)
     alive[hierarchy.last] = True
     starts = np.concatenate([[0], hierarchy.level_ends[:-1]])
-    for level in range(len(starts) - 1, -1, -1):
+    for level in range(len(hierarchy.level_ends) - 1, -1, -1):
         back = hierarchy.removed[starts[level] : hierarchy.level_ends[level]][::-1]
         _put_back(back, ring, size, sphere)
         alive[back] = True
         n_alive = int(alive.sum())
-        fine = n_alive > SMOOTH_ABOVE or n_alive == n
         _improve(
             alive,
             ring,
             size,
             sphere,
-            (white if fine else inflated).vertices,
+            white.vertices,
             hierarchy.areas[level] if n_alive < n else None,
             _sweeps(n_alive, n),
         )
-    if len(starts) == 0:
-        return sphere
     return sphere
 
 
@@ -164,96 +152,75 @@ def _improve(
 
 
 @compiled()
-def _least(sphere: np.ndarray, ring: np.ndarray, v: int, k: int, point: np.ndarray) -> float:
-    # How far inside its polygon a point is: sine of the angle to the nearest side.
-    least = 2.0
+def deepest_point(
+    sphere: np.ndarray, ring: np.ndarray, v: int, k: int, normals: np.ndarray, out: np.ndarray
+) -> float:
+    """Point inside a spherical polygon that is farthest from its sides' great circles.
+
+    The point at equal distance from three sides is known in closed form; the best such point that
+    no other side cuts off is the answer, exactly, whenever a point sees all sides.
+
+    Parameters
+    ----------
+    sphere : (V, 3) array
+    ring : (V, n) array
+        The first ``k`` entries of row ``v`` are the polygon, counter-clockwise.
+    normals : (n, 3) array
+        Work space.
+    out : (3,) array
+        Receives the point.
+
+    Returns
+    -------
+    float
+        Sine of its distance to the nearest side; not positive where no point sees all sides.
+    """
     for i in range(k):
         p, q = ring[v, i], ring[v, (i + 1) % k]
-        nx = sphere[p, 1] * sphere[q, 2] - sphere[p, 2] * sphere[q, 1]
-        ny = sphere[p, 2] * sphere[q, 0] - sphere[p, 0] * sphere[q, 2]
-        nz = sphere[p, 0] * sphere[q, 1] - sphere[p, 1] * sphere[q, 0]
-        norm = np.sqrt(nx * nx + ny * ny + nz * nz)
-        inside = (point[0] * nx + point[1] * ny + point[2] * nz) / max(norm, 1e-300)
-        least = min(least, inside)
-    return least
+        for axis in range(3):
+            c, d = (axis + 1) % 3, (axis + 2) % 3
+            normals[i, axis] = sphere[p, c] * sphere[q, d] - sphere[p, d] * sphere[q, c]
+        norm = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2)
+        for axis in range(3):
+            normals[i, axis] /= max(norm, 1e-300)
+    best = -2.0
+    for i in range(k - 2):
+        for j in range(i + 1, k - 1):
+            ax, ay, az = (
+                normals[i, 0] - normals[j, 0],
+                normals[i, 1] - normals[j, 1],
+                normals[i, 2] - normals[j, 2],
+            )
+            for m in range(j + 1, k):
+                bx, by, bz = (
+                    normals[i, 0] - normals[m, 0],
+                    normals[i, 1] - normals[m, 1],
+                    normals[i, 2] - normals[m, 2],
+                )
+                x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+                norm = np.sqrt(x * x + y * y + z * z)
+                if norm < 1e-300:
+                    continue
+                if x * normals[i, 0] + y * normals[i, 1] + z * normals[i, 2] < 0:
+                    norm = -norm
+                x, y, z = x / norm, y / norm, z / norm
+                least = 2.0
+                for n in range(k):
+                    inside = x * normals[n, 0] + y * normals[n, 1] + z * normals[n, 2]
+                    if inside < least:
+                        least = inside
+                        if least <= best:
+                            break
+                if least > best:
+                    best = least
+                    out[0], out[1], out[2] = x, y, z
+    return best
 
 
 @compiled()
 def _put_back(back: np.ndarray, ring: np.ndarray, size: np.ndarray, sphere: np.ndarray) -> None:
-    best, trial, wedge = np.empty(3), np.empty(3), np.empty(3)
+    point, normals = np.empty(3), np.empty((ring.shape[1], 3))
     for v in back:
-        k = size[v]
         restore(ring, size, v)
-        u = ring[v, 0]
-        # The middle of the polygon where that sees every side, else nearer to the vertex it
-        # once went into, which does.
-        middle = np.zeros(3)
-        for i in range(k):
-            for axis in range(3):
-                middle[axis] += sphere[ring[v, i], axis]
-        norm = np.sqrt((middle**2).sum())
-        best_least = -2.0
-        t = 1.0
-        for attempt in range(60):
-            for axis in range(3):
-                trial[axis] = (
-                    t * middle[axis] / max(norm, 1e-300) + (1 - t) * sphere[u, axis]
-                )
-            trial /= max(np.sqrt((trial**2).sum()), 1e-300)
-            least = _least(sphere, ring, v, k, trial)
-            if least > best_least:
-                best_least = least
-                best[:] = trial
-            if best_least > 0 and attempt > 3:
-                break
-            t *= 0.7
-        if best_least <= 0:
-            # Into the wedge between the two sides that meet in u, for ever smaller steps.
-            a, b = ring[v, 1], ring[v, k - 1]
-            for axis in range(3):
-                i, j = (axis + 1) % 3, (axis + 2) % 3
-                wedge[axis] = (
-                    sphere[u, i] * sphere[a, j]
-                    - sphere[u, j] * sphere[a, i]
-                    + sphere[b, i] * sphere[u, j]
-                    - sphere[b, j] * sphere[u, i]
-                )
-            wedge /= max(np.sqrt((wedge**2).sum()), 1e-300)
-            t = 0.5
-            for _ in range(60):
-                for axis in range(3):
-                    trial[axis] = sphere[u, axis] + t * wedge[axis]
-                trial /= np.sqrt((trial**2).sum())
-                least = _least(sphere, ring, v, k, trial)
-                if least > best_least:
-                    best_least = least
-                    best[:] = trial
-                t *= 0.6
-        # Climb to the middle of the kernel.
-        step = 0.5
-        for _ in range(24):
-            worst, side = 2.0, 0
-            for i in range(k):
-                p, q = ring[v, i], ring[v, (i + 1) % k]
-                for axis in range(3):
-                    c, d = (axis + 1) % 3, (axis + 2) % 3
-                    wedge[axis] = sphere[p, c] * sphere[q, d] - sphere[p, d] * sphere[q, c]
-                wedge /= max(np.sqrt((wedge**2).sum()), 1e-300)
-                inside = (wedge * best).sum()
-                if inside < worst:
-                    worst, side = inside, i
-            p, q = ring[v, side], ring[v, (side + 1) % k]
-            for axis in range(3):
-                c, d = (axis + 1) % 3, (axis + 2) % 3
-                wedge[axis] = sphere[p, c] * sphere[q, d] - sphere[p, d] * sphere[q, c]
-            wedge /= max(np.sqrt((wedge**2).sum()), 1e-300)
-            for axis in range(3):
-                trial[axis] = best[axis] + step * max(abs(worst), 1e-9) * wedge[axis]
-            trial /= np.sqrt((trial**2).sum())
-            least = _least(sphere, ring, v, k, trial)
-            if least > best_least:
-                best_least = least
-                best[:] = trial
-            else:
-                step *= 0.5
-        sphere[v] = best
+        deepest_point(sphere, ring, v, size[v], normals, point)
+        sphere[v] = point

@@ -27,6 +27,8 @@ CLIP_SD = 3.0
 """Features beyond so many standard deviations are drawn in, as SUGAR does."""
 AREA_WEIGHT = 1.0
 """Weight of kept areas beside kept angles."""
+STIFFER = (1.0, 3.0, 10.0, 100.0)
+"""Factors on the stiffness, tried in turn until the subject's own mesh can be unfolded."""
 ROTATION_SPAN_DEG = 64.0
 """Widest rotation about each axis that the search tries first."""
 ROTATION_LAST_DEG = 0.25
@@ -100,6 +102,8 @@ class SphericalRegistration:
         Of sulcal depth with the target's, after the rotation and at the end.
     unfolded : int
         Triangles of the subject's mesh that had to be unfolded after interpolation.
+    stiffer : float
+        Factor on the stiffness of the stages that it took to unfold them; 1 as a rule.
     """
 
     sphere: Mesh
@@ -107,6 +111,7 @@ class SphericalRegistration:
     rigid_correlation: float
     correlation: float
     unfolded: int
+    stiffer: float
 
 
 def register_sphere(
@@ -148,32 +153,58 @@ def register_sphere(
     on_grid = locate(turned, fine.vertices).interpolate(features)
     rigid_correlation = _correlation(on_grid[:, 0], template[:, 0])
 
+    stiffer = 1.0
+    for stiffer in STIFFER:
+        moved = _coarse_to_fine(on_grid, template, target.levels, stages, stiffer)
+        try:
+            registered, unfolded = remove_folds(
+                sphere.moved(_unit(locate(fine, unit).interpolate(moved)))
+            )
+            break
+        except ValueError:
+            if stiffer == STIFFER[-1]:
+                raise
+    warped = locate(registered, fine.vertices).interpolate(features[:, 0])
+    return SphericalRegistration(
+        sphere.moved(radius * registered.vertices),
+        rotation,
+        rigid_correlation,
+        _correlation(warped, template[:, 0]),
+        unfolded,
+        stiffer,
+    )
+
+
+def _coarse_to_fine(
+    on_grid: np.ndarray,
+    template: np.ndarray,
+    levels: dict[int, Mesh],
+    stages: tuple[Stage, ...],
+    stiffer: float,
+) -> np.ndarray:
+    """Where the vertices of the finest level go, (V, 3) on the unit sphere."""
+    fine = levels[max(levels)]
     moved: np.ndarray | None = None
-    level = min(target.levels)
+    level = min(levels)
     for stage in stages:
         while moved is not None and level < stage.level:
             level += 1
-            moved = _midpoints(moved, target.levels[level])
+            moved = _midpoints(moved, levels[level])
         if moved is None:
             level = stage.level
-            moved = _unit(target.levels[level].vertices)
+            moved = _unit(levels[level].vertices)
         n_smooth = smoothing_steps(fine, stage.smoothing_mm)
         here = _rescaled(smoothed(on_grid, fine, n_smooth))[: len(moved)]
         there = _rescaled(smoothed(template, fine, n_smooth))
-        moved = _register_level(moved, target.levels[level], here, fine, there, stage)
+        moved = _register_level(
+            moved, levels[level], here, fine, there, stage, stiffer * stage.stiffness
+        )
     if moved is None:
         raise ValueError("a registration needs at least one stage")
-    while level < max(target.levels):
+    while level < max(levels):
         level += 1
-        moved = _midpoints(moved, target.levels[level])
-    native = locate(fine, unit).interpolate(moved)
-    native = sphere.moved(_unit(native))
-    registered, unfolded = remove_folds(native)
-    result = registered.moved(radius * registered.vertices)
-    warped = locate(registered, fine.vertices).interpolate(features[:, 0])
-    return SphericalRegistration(
-        result, rotation, rigid_correlation, _correlation(warped, template[:, 0]), unfolded
-    )
+        moved = _midpoints(moved, levels[level])
+    return moved
 
 
 def standardised(values: np.ndarray, sphere: Mesh) -> np.ndarray:
@@ -327,6 +358,7 @@ def _register_level(
     fine: Mesh,
     there: np.ndarray,
     stage: Stage,
+    stiffness: float,
 ) -> np.ndarray:
     ring, size = neighbour_rings(grid)
     start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
@@ -345,7 +377,7 @@ def _register_level(
         cotangents,
         area,
         AREA_WEIGHT,
-        stage.stiffness,
+        stiffness,
         np.ascontiguousarray(here),
         weights,
         channels,

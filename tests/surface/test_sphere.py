@@ -151,8 +151,19 @@ def test_a_turned_over_triangle_counts_as_a_fold_and_is_unfolded():
     repaired, count = remove_folds(broken)
     assert count == count_folds(broken)
     assert count_folds(repaired) == 0
-    still = np.setdiff1d(np.arange(sphere.n_vertices), neighbours)
+    still = sphere.vertices @ sphere.vertices[vertex] < 0
     assert np.allclose(repaired.vertices[still], sphere.vertices[still])
+
+
+def test_a_crumpled_patch_is_unfolded():
+    sphere = ball(4)
+    points = sphere.vertices.copy()
+    patch = points[:, 2] > 90
+    points[patch] += np.random.default_rng(0).normal(size=(patch.sum(), 3)) * 12
+    points *= 100 / np.linalg.norm(points, axis=1, keepdims=True)
+    broken = sphere.moved(points)
+    assert count_folds(broken) > 20
+    assert count_folds(remove_folds(broken)[0]) == 0
 
 
 def test_sphere_without_folds_is_returned_as_it_is():

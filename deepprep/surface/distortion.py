@@ -3,7 +3,7 @@
 Every triangle has a shape and an area it had on the cortex, and three points on the unit sphere.
 Its energy is
 
-    A0 * ( D / (2 A)  +  w * (A / A0 + A0 / A) / 2 )
+    A0 * ( D / (2 A)  +  w * ((A / A0)^2 + (A0 / A)^2) / 8 )
 
 with D the Dirichlet energy of the map, A0 the area it should have and A the area it has: the
 first term is 1 where no angle changes (MIPS, Hormann & Greiner 2000), the second where the area is
@@ -221,7 +221,8 @@ def ring_energy(
             + cotangents[s, 1] * ((x - qx) ** 2 + (y - qy) ** 2 + (z - qz) ** 2)
             + cotangents[s, 2] * ((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2)
         )
-        total += a0 * (0.5 * dirichlet / now + 0.5 * weight * (now / a0 + a0 / now))
+        ratio2 = (now / a0) ** 2
+        total += a0 * (0.5 * dirichlet / now + 0.125 * weight * (ratio2 + 1 / ratio2))
     return total
 
 
@@ -262,9 +263,10 @@ def ring_step(
         d[1] = cp * (y - qy) + cq * (y - py)
         d[2] = cp * (z - qz) + cq * (z - pz)
         first = a0 * 0.5 / now
-        along = a0 * (-0.5 * dirichlet / now**2 + 0.5 * weight * (1 / a0 - a0 / now**2))
+        ratio = now / a0
+        along = -0.5 * a0 * dirichlet / now**2 + 0.25 * weight * (ratio - 1 / ratio**3)
         cross = -a0 * 0.5 / now**2
-        twice = a0 * (dirichlet / now**3 + weight * a0 / now**3)
+        twice = a0 * dirichlet / now**3 + 0.25 * weight * (1 + 3 / ratio**4) / a0
         for i in range(3):
             gradient[i] += first * d[i] + along * n[i]
             hessian[i, i] += first * (cp + cq)

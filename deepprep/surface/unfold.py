@@ -1,6 +1,8 @@
 """Unfold the few triangles of a sphere that an interpolated map has turned over.
 
-Around the folds vertices move one after the other to where an energy of the triangles is least that
+A patch of the mesh around each fold is laid out anew, every vertex at the mean of its neighbours with
+the rim of the patch fixed (Tutte, How to draw a graph, Proc. London Math. Soc. 1963), with ever wider
+patches until no triangle of one is folded. Where that does not help, vertices around the folds move one after the other to where an energy of the triangles is least that
 is finite for folded triangles too and grows the more, the further they are folded: in place of a
 triangle's area A stands (A + sqrt(e^2 + A^2)) / 2 with e shrinking from round to round (Garanzha,
 Kaporin, Kudryavtseva, Protais, Ray & Sokolov, Foldover-free maps in 50 lines of code, ACM Trans.
@@ -10,6 +12,9 @@ Graph. 2021).
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import spsolve
 
 from deepprep.image.compiled import compiled
 from deepprep.surface.distortion import count_folds, signed_volumes, tangent_step
@@ -20,10 +25,12 @@ THINNEST = 1e-4
 """Share of the mean area that a repaired triangle has at least: single precision keeps it so."""
 FIRST_RINGS = 2
 """Rings of vertices around a folded triangle that move from the beginning."""
-MOST_ROUNDS = 60
+MOST_ROUNDS = 20
 """Rounds before the sphere is given up."""
 SWEEPS = 4
 """Sweeps in a round."""
+WIDEST_PATCH = 12
+"""Rings around a fold that are laid out anew at most."""
 WIDEN_EVERY = 3
 """Rounds after which one more ring moves."""
 
@@ -56,12 +63,14 @@ def remove_folds(sphere: Mesh) -> tuple[Mesh, int]:
     ring, size = neighbour_rings(sphere)
     mean = 4 * np.pi / sphere.n_faces
     limit = 2 * THINNEST * mean
+    points = _lay_out_patches(sphere, points)
     movable = np.zeros(sphere.n_vertices, dtype=bool)
     for step in range(MOST_ROUNDS):
         areas = signed_volumes(sphere.moved(points)) / 2
-        bad = 2 * areas <= limit if step else areas <= 0
+        bad = areas <= 0
         if not bad.any():
             return sphere.moved(points * radius), count
+        bad = 2 * areas <= limit
         seeds = np.zeros(sphere.n_vertices, dtype=bool)
         seeds[sphere.faces[bad].ravel()] = True
         for _ in range(FIRST_RINGS + step // WIDEN_EVERY):
@@ -70,11 +79,48 @@ def remove_folds(sphere: Mesh) -> tuple[Mesh, int]:
         worst = max(-float(areas.min()), 0.0)
         softness = max(worst, 0.05 * mean * 0.7**step)
         _soften(points, ring, size, np.flatnonzero(movable), mean, softness, SWEEPS)
-    out = sphere.moved(points * radius)
+    out = sphere.moved(_lay_out_patches(sphere, points) * radius)
     remaining = count_folds(out)
     if remaining:
         raise ValueError(f"{remaining} triangles of the sphere stay folded")
     return out, count
+
+
+def _lay_out_patches(sphere: Mesh, points: np.ndarray) -> np.ndarray:
+    """Positions after each cluster of folds has been laid out, where that unfolded it."""
+    out = points.copy()
+    adjacency = sphere.adjacency
+    bad = signed_volumes(sphere.moved(out)) <= 0
+    seeds = np.zeros(sphere.n_vertices, dtype=bool)
+    seeds[sphere.faces[bad].ravel()] = True
+    near = np.flatnonzero(seeds | (adjacency @ seeds.astype(float) > 0))
+    n_clusters, cluster = connected_components(adjacency[near][:, near], directed=False)
+    order = np.argsort(sphere.faces, axis=None, kind="stable")
+    owners = (order // 3).astype(np.int64)
+    first = np.searchsorted(sphere.faces.ravel()[order], np.arange(sphere.n_vertices + 1))
+    for number in range(n_clusters):
+        inner = near[cluster == number]
+        inner = inner[seeds[inner]]
+        for _ in range(WIDEST_PATCH):
+            faces = np.unique(np.concatenate([owners[first[v] : first[v + 1]] for v in inner]))
+            patch = np.unique(sphere.faces[faces])
+            rim = np.setdiff1d(patch, inner, assume_unique=True)
+            if not len(rim) or len(patch) > sphere.n_vertices // 4:
+                break
+            links = adjacency[inner]
+            count = np.asarray(links.sum(axis=1)).ravel()
+            matrix = sparse.diags(count) - links[:, inner]
+            place = spsolve(matrix.tocsc(), links[:, rim] @ out[rim]).reshape(len(inner), 3)
+            length = np.linalg.norm(place, axis=1, keepdims=True)
+            if (length > 0).all():
+                before = out[inner].copy()
+                out[inner] = place / length
+                a, b, c = (out[sphere.faces[faces, k]] for k in range(3))
+                if (np.einsum("ij,ij->i", a, np.cross(b, c)) > 0).all():
+                    break
+                out[inner] = before
+            inner = patch
+    return out
 
 
 @compiled()

@@ -1,0 +1,147 @@
+"""The spheres of the group spaces, the average folding and the parcellations that come along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from deepprep.surface.icosphere import icosahedron, subdivided
+from deepprep.surface.mesh import Mesh
+
+FOLDER = Path(__file__).parent / "atlases"
+QUANTUM_MM = 1e-4
+"""Unit of the stored coordinates of spheres."""
+PARCELLATIONS = (
+    "aparc",
+    "aparc.a2009s",
+    "hcp-mmp",
+    "schaefer100",
+    "schaefer200",
+    "schaefer400",
+    "schaefer600",
+)
+"""Names of the parcellations in the package."""
+SIDES = {"lh": "left", "rh": "right"}
+
+
+@dataclass(frozen=True)
+class Parcellation:
+    """Labels of a sphere with their names and colours.
+
+    Parameters
+    ----------
+    labels : (V,) int32 array
+        Rows of ``names``; -1 where there is no cortex.
+    names : tuple of str
+    colours : (L, 4) uint8 array
+        Red, green, blue and transparency (0 opaque, as FreeSurfer has it).
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    colours: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def _spheres() -> dict[str, np.ndarray]:
+    with np.load(FOLDER / "spheres.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+def _side(hemi: str) -> str:
+    if hemi not in SIDES:
+        raise ValueError(f"a hemisphere is lh or rh, not {hemi}")
+    return hemi
+
+
+def _mesh(points: np.ndarray, faces: np.ndarray) -> Mesh:
+    mesh = Mesh(points * QUANTUM_MM, faces)
+    return mesh if mesh.enclosed_volume_mm3 > 0 else Mesh(mesh.vertices, mesh.faces[:, [0, 2, 1]])
+
+
+@lru_cache(maxsize=8)
+def fsaverage_sphere(level: int) -> Mesh:
+    """Sphere of fsaverage3 to fsaverage6 or (level 7) fsaverage: both hemispheres have it.
+
+    Positions agree with FreeSurfer's files to their own rounding (0.015 mm of 100 mm).
+    """
+    data = _spheres()
+    return subdivided(icosahedron(data["fsaverage_corners"]), data["fsaverage_parents"], level)
+
+
+@lru_cache(maxsize=4)
+def fslr_sphere(hemi: str, density: str) -> Mesh:
+    """Sphere of fsLR at ``32k`` or ``164k``, mm about the centre."""
+    data, hemi = _spheres(), _side(hemi)
+    if density not in ("32k", "164k"):
+        raise ValueError(f"fsLR is here at 32k and 164k, not at {density}")
+    name = f"{hemi}_fsLR_{density}"
+    faces = data.get(f"{name}_faces", data[f"lh_fsLR_{density}_faces"])
+    return _mesh(data[name], faces)
+
+
+@lru_cache(maxsize=2)
+def fsaverage_on_fslr(hemi: str) -> Mesh:
+    """The vertices of fsaverage (164k) where they lie on the sphere of fsLR."""
+    sphere = fsaverage_sphere(7)
+    return sphere.moved(_spheres()[f"{_side(hemi)}_fsaverage_to_fsLR"] * QUANTUM_MM)
+
+
+@lru_cache(maxsize=2)
+def fslr_cortex(hemi: str) -> np.ndarray:
+    """(32492,) bool: vertices of fsLR 32k that are cortex in a 91k CIFTI file."""
+    return _spheres()[f"{_side(hemi)}_fsLR_32k_cortex"]
+
+
+@lru_cache(maxsize=2)
+def atlas_sphere(hemi: str) -> Mesh:
+    """The 32k vertices that carry the parcellations, on the sphere of fsaverage."""
+    data, hemi = _spheres(), _side(hemi)
+    faces = data.get(f"{hemi}_atlas_32k_faces", data["lh_fsLR_32k_faces"])
+    return _mesh(data[f"{hemi}_atlas_32k"], faces)
+
+
+@lru_cache(maxsize=16)
+def parcellation(name: str, hemi: str) -> Parcellation:
+    """A parcellation on the vertices of :func:`atlas_sphere`.
+
+    Raises
+    ------
+    ValueError
+        Where no parcellation of this name is in the package.
+    """
+    if name not in PARCELLATIONS:
+        raise ValueError(
+            f"there is no parcellation {name}; choose one of {', '.join(PARCELLATIONS)}"
+        )
+    with np.load(FOLDER / "parcellations.npz") as file:
+        prefix = f"{_side(hemi)}.{name}."
+        return Parcellation(
+            file[prefix + "labels"].astype(np.int32),
+            tuple(str(n) for n in file[prefix + "names"]),
+            file[prefix + "colours"],
+        )
+
+
+@lru_cache(maxsize=2)
+def average_folding(hemi: str) -> tuple[np.ndarray, np.ndarray]:
+    """Average sulcal depth and mean curvature on fsaverage5, from the installed nilearn.
+
+    Returns
+    -------
+    sulc, curv : (10242,) float64 arrays
+        Positive in sulci, as FreeSurfer writes them.
+    """
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    files = fetch_surf_fsaverage("fsaverage5")
+    side = SIDES[_side(hemi)]
+    sulc, curv = (
+        nib.load(files[f"{what}_{side}"]).darrays[0].data.astype(np.float64)
+        for what in ("sulc", "curv")
+    )
+    return sulc, curv

@@ -46,8 +46,8 @@ class Level:
 
 LEVELS = (
     Level(4.0, 60, 1.2, 0.5),
-    Level(2.0, 30, 1.2, 0.5),
-    Level(1.5, 12, 1.3, 0.5),
+    Level(2.0, 40, 1.2, 0.5),
+    Level(1.5, 20, 1.2, 0.5),
 )
 """Coarse to fine: the Gaussians keep force (fluid) and velocity (diffusion) smooth."""
 
@@ -247,9 +247,9 @@ class _Work:
         images = [(_on(p.fixed, grid, None), _on(p.moving, grid, init)) for p in pairs]
         self.n_images = len(images)
         self.inside = torch.from_numpy(images[0][0] != 0).float().to(to)
-        box = Smoother(grid.shape, box_radius=WINDOW_RADIUS_VOX, device=device)
-        fixed = [_normal(torch.from_numpy(f).to(to), box, None) for f, _ in images]
-        moving = [_normal(torch.from_numpy(m).to(to), box, self.healthy) for _, m in images]
+        self.box = Smoother(grid.shape, box_radius=WINDOW_RADIUS_VOX, device=device)
+        fixed = [_normal(torch.from_numpy(f).to(to), self.box, None) for f, _ in images]
+        moving = [torch.from_numpy(m).to(to) for _, m in images]
         for c in channels:
             # The scale of a map enters the force through both residual and slope
             gain = TISSUE_SCALE * float(np.sqrt(c.weight))
@@ -277,6 +277,9 @@ class _Work:
             weight = self.inside.new_ones(self.inside.shape)
             if self.healthy is not None:
                 warped, weight = warped[:-1], warped[-1].contiguous()
+            # again at every map: interpolation blurs, and contrast lost to it is no mismatch
+            for k in range(self.n_images):
+                warped[k] = _normal(warped[k], self.box, None if self.healthy is None else weight)
             history.append(self._agreement(warped, weight))
             if history[-1] > best[0]:
                 best = (history[-1], velocity)

@@ -68,7 +68,7 @@ def test_overlap_pulls_where_the_image_shows_nothing():
         inside = np.linalg.norm(points - [x, 0, 0], axis=-1) < 20
         return Volume(np.where(inside, 2, 3).astype(np.uint8), grid().affine)
 
-    levels = (Level(6.0, 40, 1.2, 0.8), Level(3.0, 25, 1.2, 0.8))
+    levels = (Level(6.0, 40, 1.2, 0.5), Level(3.0, 25, 1.2, 0.5))
     result = register_diffeomorphic(
         flat, flat, Affine.identity(), labels=LabelPair(ball(0), ball(4)), levels=levels
     )

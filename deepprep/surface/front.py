@@ -7,7 +7,9 @@ import numpy as np
 from deepprep.image.compiled import compiled
 
 
-def march_front(start_mm: np.ndarray, speed: np.ndarray, spacing_mm: float, reach: float) -> np.ndarray:
+def march_front(
+    start_mm: np.ndarray, speed: np.ndarray, spacing_mm: float, reach: float
+) -> np.ndarray:
     """First-order fast marching (Sethian 1996) outward from given times.
 
     Parameters

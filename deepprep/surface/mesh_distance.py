@@ -42,7 +42,9 @@ def distance_near(mesh: Mesh, grid: Grid, reach_mm: float) -> np.ndarray:
 
 
 @compiled()
-def squared_distance_to_triangle(q: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
+def squared_distance_to_triangle(
+    q: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray
+) -> float:
     """Squared distance of a point to a triangle (Ericson, Real-Time Collision Detection, 5.1.5)."""
     d1 = d2 = d3 = d4 = d5 = d6 = 0.0
     for k in range(3):

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.gifti import GiftiCoordSystem, GiftiDataArray, GiftiImage, GiftiLabel
-from nibabel.gifti import GiftiLabelTable, GiftiMetaData
+from nibabel.gifti import (
+    GiftiCoordSystem,
+    GiftiDataArray,
+    GiftiImage,
+    GiftiLabel,
+    GiftiLabelTable,
+    GiftiMetaData,
+)
 
 from deepprep.image.freesurfer_space import centre_ras, ras_to_tkr
 from deepprep.image.volume import Grid
@@ -158,7 +164,7 @@ def write_gifti_surface(path: Path, mesh: Mesh, side: str, kind: str) -> None:
 
 def read_gifti_surface(path: Path) -> Mesh:
     """Read a GIFTI surface, in the coordinates of the file."""
-    image = nib.load(path)
+    image = GiftiImage.from_filename(str(path))
     points, triangles = (image.get_arrays_from_intent(code)[0].data
                          for code in ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE"))  # fmt: skip
     return Mesh(points, triangles)
@@ -207,7 +213,7 @@ def write_gifti_labels(
     labels = GiftiLabelTable()
     for key, (label, colour) in table.items():
         entry = GiftiLabel(key, *colour)
-        entry.label = label
+        entry.label = label  # type: ignore[attr-defined]
         labels.labels.append(entry)
     _save_data(path, array, side, labels)
 

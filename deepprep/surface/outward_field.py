@@ -29,6 +29,7 @@ NEAR_MM = 1.01
 BURIED_MM = 0.3
 """Lattice points deeper inside say nothing about the way out."""
 
+
 @dataclass(frozen=True)
 class OutwardField:
     """Direction of growth around a white surface.

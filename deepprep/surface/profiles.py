@@ -29,7 +29,9 @@ class SplineImage:
     ras2vox: np.ndarray
 
 
-def spline_image(image: Volume, points_ras: np.ndarray, margin_mm: float = MARGIN_MM) -> SplineImage:
+def spline_image(
+    image: Volume, points_ras: np.ndarray, margin_mm: float = MARGIN_MM
+) -> SplineImage:
     """Prepare the part of an image around points for sampling.
 
     Parameters

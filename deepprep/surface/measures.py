@@ -81,7 +81,7 @@ def vertex_volumes(white: Mesh, pial: Mesh) -> np.ndarray:
     """
     a, b, c = (white.vertices[white.faces[:, k]] for k in range(3))
     d, e, f = (pial.vertices[pial.faces[:, k]] for k in range(3))
-    total = _tetrahedron(a, b, c, d) + _tetrahedron(b, c, d, e) * -1.0 + _tetrahedron(c, d, e, f)
+    total = _tetrahedron(a, b, c, d) + _tetrahedron(b, c, d, e) + _tetrahedron(c, d, e, f)
     out = np.zeros(white.n_vertices)
     for k in range(3):
         out += np.bincount(white.faces[:, k], total / 3.0, white.n_vertices)

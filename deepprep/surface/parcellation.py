@@ -92,7 +92,9 @@ def transfer_labels(
     return without_islands(out, registered, allowed)
 
 
-def without_islands(labels: np.ndarray, mesh: Mesh, movable: np.ndarray | None = None) -> np.ndarray:
+def without_islands(
+    labels: np.ndarray, mesh: Mesh, movable: np.ndarray | None = None
+) -> np.ndarray:
     """Give small pieces of each label to the label they border on most.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.surface.mesh import Mesh
@@ -118,7 +118,7 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     return mesh
 
 
-def _taper(mean, loose: np.ndarray) -> np.ndarray:
+def _taper(mean: sparse.csr_matrix, loose: np.ndarray) -> np.ndarray:
     """1 in cortex, falling to 0 over a few vertices at its border."""
     inner = loose
     total = loose.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse.csgraph import connected_components
 
 from deepprep.image.volume import Volume
 from deepprep.segmentation.partial_volume import local_mean
@@ -86,8 +87,6 @@ def cortex_vertices(white: Mesh, labels: Volume, side: str) -> np.ndarray:
 
 
 def _pieces(mesh: Mesh, inside: np.ndarray) -> np.ndarray:
-    from scipy.sparse.csgraph import connected_components
-
     keep = np.flatnonzero(inside)
     out = np.full(mesh.n_vertices, -1)
     if len(keep):
@@ -152,7 +151,14 @@ def _distance(mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     return np.where(mask, -within, out).astype(np.float32)
 
 
-def _fluid(data, numbers, brain, to_own, side: str, zooms: np.ndarray) -> np.ndarray:
+def _fluid(
+    data: np.ndarray,
+    numbers: np.ndarray,
+    brain: np.ndarray,
+    to_own: np.ndarray,
+    side: str,
+    zooms: np.ndarray,
+) -> np.ndarray:
     grey = float(np.median(data[numbers == CORTEX[side]]))
     ring = (numbers == 0) | (numbers == 24)
     ring &= (to_own > FLUID_RING_MM[0]) & (to_own < FLUID_RING_MM[1]) & (data != 0)

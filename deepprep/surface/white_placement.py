@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from deepprep.image.volume import Volume
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.profiles import falling_crossing, sample_profiles, spline_image
+from deepprep.surface.profiles import (
+    SplineImage,
+    falling_crossing,
+    sample_profiles,
+    spline_image,
+)
 from deepprep.surface.vertex_smoothing import (
     fit_values,
     neighbour_mean,
@@ -81,7 +87,13 @@ def place_white(mesh: Mesh, image: Volume, free: np.ndarray) -> Mesh:
     return mesh
 
 
-def half_levels(mesh, mean, spline, normals, weights) -> tuple[np.ndarray, np.ndarray]:
+def half_levels(
+    mesh: Mesh,
+    mean: sparse.csr_matrix,
+    spline: SplineImage,
+    normals: np.ndarray,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Level between white and grey for each vertex, and their difference."""
     inner = sample_profiles(spline, mesh.vertices, normals, np.linspace(*WHITE_DEPTH_MM, 5))
     outer = sample_profiles(spline, mesh.vertices, normals, np.linspace(*GREY_DEPTH_MM, 4))
@@ -92,9 +104,11 @@ def half_levels(mesh, mean, spline, normals, weights) -> tuple[np.ndarray, np.nd
     return 0.5 * (white + grey), np.maximum(white - grey, 0.0)
 
 
-def robust_mean(mean, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def robust_mean(mean: sparse.csr_matrix, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Local mean over the surface of what is not far from the overall middle."""
     inside = weights > 0
+    if not inside.any():
+        raise ValueError("no vertex of the surface has cortex above it: do labels and image fit?")
     middle = float(np.median(values[inside]))
     spread = 1.4826 * float(np.median(np.abs(values[inside] - middle)))
     weights = weights * (np.abs(values - middle) < 2.5 * max(spread, 1e-6))

@@ -141,6 +141,8 @@ class SugarNet(nn.Module):
         One rotation for the whole sphere.
     """
 
+    points: Tensor
+
     def __init__(self, level: int, spheres: list[Mesh], *, rigid: bool = False) -> None:
         super().__init__()
         if not 3 <= level <= 6:

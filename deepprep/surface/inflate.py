@@ -10,14 +10,14 @@ from deepprep.surface.vertex_smoothing import neighbour_mean, smooth_positions
 SMOOTH_ROUNDS = 10
 """Position filters from white to smoothwm."""
 
-AVERAGES = (32, 24, 16, 12, 8, 6, 4, 3, 2, 2)
-"""Neighbour means of the forces in each group of steps: large folds open first."""
+N_STEPS = 100
+"""Steps of inflation: sulcal depth then spreads as in FreeSurfer's files (5 mm)."""
 
-STEPS_A_GROUP = 6
-"""Steps with the same reach of the forces."""
+MEANS_A_STEP = 3
+"""Neighbour means in each step."""
 
 STEP = 0.9
-"""Part of the way towards the mean of the neighbours in a step."""
+"""Part of the way towards the mean of the neighbours."""
 
 
 def smoothwm(white: Mesh) -> Mesh:
@@ -26,11 +26,10 @@ def smoothwm(white: Mesh) -> Mesh:
 
 
 def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
-    """Inflate a surface, as Fischl et al. do, and measure how far each place moves out.
+    """Inflate a surface, after Fischl et al. (without their metric term), and measure how far each place moves out.
 
-    Each step moves vertices towards the mean of their neighbours, with displacements averaged
-    over a neighbourhood that shrinks, and scales the surface back to its area. What vertices move
-    along their normals adds up to the sulcal depth.
+    Each step moves vertices towards the mean of their neighbours and scales the surface back to
+    its area. What vertices move along their normals before scaling adds up to the sulcal depth.
 
     Parameters
     ----------
@@ -53,17 +52,14 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
     centre = smooth.vertices.mean(axis=0)
     mesh = smooth.moved(smooth.vertices - centre)
     sulc = np.zeros(mesh.n_vertices)
-    for reach in AVERAGES:
-        for _ in range(STEPS_A_GROUP):
-            move = mean @ mesh.vertices - mesh.vertices
-            vertices = mesh.vertices + STEP * move
-            for _ in range(reach // 8):
-                move = mean @ vertices - vertices
-                vertices = vertices + STEP * move
-            moved = mesh.moved(vertices - vertices.mean(axis=0))
-            moved = moved.moved(moved.vertices * np.sqrt(area / moved.face_areas.sum()))
-            sulc += ((moved.vertices - mesh.vertices) * mesh.vertex_normals).sum(axis=1)
-            mesh = moved
+    for _ in range(N_STEPS):
+        vertices = mesh.vertices
+        for _ in range(MEANS_A_STEP):
+            vertices = vertices + STEP * (mean @ vertices - vertices)
+        # before scaling, which moves all places out as their distance from the centre
+        sulc += ((vertices - mesh.vertices) * mesh.vertex_normals).sum(axis=1)
+        moved = mesh.moved(vertices - vertices.mean(axis=0))
+        mesh = moved.moved(moved.vertices * np.sqrt(area / moved.face_areas.sum()))
     return mesh.moved(mesh.vertices + centre), sulc - sulc.mean()
 
 

@@ -18,6 +18,7 @@ ALL_STEPS = [
     m.whole_brain_segmentation("fastsurfer-v1"),
     m.tissue_segmentation(),
     m.structure_volumes(),
+    m.surfaces(),
     m.normalisation(["MNI152NLin2009cAsym", "MNI152NLin6Asym", "Other"]),
     m.fieldmap_found("phase difference, sub-01_phasediff.nii.gz"),
     m.bold_reference(),

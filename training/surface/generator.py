@@ -105,8 +105,10 @@ class LevelGenerator:
         return index + torch.tensor([draw.uniform(-12, 12) for _ in range(3)])
 
     def _image(self, head: LabelMap, coordinates: torch.Tensor, draw: Draw) -> torch.Tensor:
-        means, amplitudes = random_contrast(draw)
-        image, amplitude, target, tissue = self.heads._blend(head, coordinates, means, amplitudes)
+        means, amplitudes, _ = random_contrast(draw)
+        image, (amplitude,), target, tissue = self.heads._blend(
+            head, coordinates, means, (amplitudes,)
+        )
         image = self.heads._paint(image, amplitude, target, tissue, float(means[CSF]), draw)
         image = artefacts.acquire(image, artefacts.random_spacing(draw), draw, 0.8)
         return image.clamp(min=0) * artefacts.brain_extraction(tissue, draw)

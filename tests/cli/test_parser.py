@@ -165,6 +165,18 @@ def test_flag_that_asks_for_what_happens_anyway(settings_of, flag):
     settings_of(flag)
 
 
+def test_surfaces_are_on_unless_told_otherwise(settings_of):
+    assert settings_of().surf_recon == "on"
+    assert settings_of("--surf-recon").surf_recon == "on"
+    assert settings_of("--surf-recon", "off").surf_recon == "off"
+    assert settings_of("--fs-no-reconall").surf_recon == "off"
+    with pytest.raises(InputError, match="contradicts"):
+        settings_of("--fs-no-reconall", "--surf-recon", "on")
+    assert settings_of().surf_recon_fallback == "volume"
+    with pytest.raises(InputError, match="surf-recon-fallback"):
+        settings_of("--surf-recon-fallback", "nothing")
+
+
 @pytest.mark.parametrize("space", ["fsaverage5", "fsnative"])
 def test_surface_spaces_are_refused(settings_of, space):
     with pytest.raises(NotAvailableError, match="not available yet in this version"):

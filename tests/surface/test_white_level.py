@@ -45,4 +45,3 @@ def test_noise_is_calmed_to_what_is_tolerated_and_quiet_images_are_left_alone() 
         found = calmed(noisy, white)
         assert found[25:35].std() == pytest.approx(min(sd, 0.9 * NOISE), rel=0.25)
         assert (found is noisy) == (sd == 0.05)
-

@@ -100,6 +100,17 @@ def test_derivatives_have_fmripreps_names(ran):
         "anat/sub-001_desc-aseg_dseg.nii.gz",
         "anat/sub-001_desc-aseg_uncertainty.nii.gz",
         "anat/sub-001_desc-aseg_morph.tsv",
+        "anat/sub-001_desc-ribbon_mask.nii.gz",
+        *(
+            f"anat/sub-001_hemi-{side}_{name}"
+            for side in "LR"
+            for name in (
+                *(f"{k}.surf.gii" for k in ("white", "pial", "midthickness", "inflated")),
+                *(f"{k}.shape.gii" for k in ("thickness", "curv", "sulc")),
+                "desc-cortex_mask.label.gii",
+            )
+        ),
+        "figures/sub-001_desc-reconall_T1w.svg",
         "anat/sub-001_label-GM_probseg.nii.gz",
         "anat/sub-001_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5",
         "anat/sub-001_from-MNI152NLin2009cAsym_to-T1w_mode-image_xfm.h5",
@@ -189,6 +200,39 @@ def test_freesurfer_files_lie_where_the_t1w_is(ran):
     norm = np.asarray(nib.load(folder / "mri/norm.mgz").dataobj).astype(float)
     assert abs(np.median(norm[np.isin(labels, (2, 41))]) - 110) < 5
     assert "EstimatedTotalIntraCranialVol" in (folder / "stats/aseg.stats").read_text()
+
+
+def test_surfaces_lie_on_the_cortex_of_their_side(ran):
+    out = ran[0]
+    anat = out / "sub-001/anat"
+    labels = nib.load(anat / "sub-001_desc-aseg_dseg.nii.gz")
+    numbers = np.asarray(labels.dataobj)
+    for side, hemi, white_label, cortex_label in (("L", "lh", 2, 3), ("R", "rh", 41, 42)):
+        white = nib.load(anat / f"sub-001_hemi-{side}_white.surf.gii").agg_data()
+        pial = nib.load(anat / f"sub-001_hemi-{side}_pial.surf.gii").agg_data()
+        cortex = nib.load(anat / f"sub-001_hemi-{side}_desc-cortex_mask.label.gii").agg_data()
+        thickness = nib.load(anat / f"sub-001_hemi-{side}_thickness.shape.gii").agg_data()
+        np.testing.assert_array_equal(white[1], pial[1])
+        outward = (pial[0] - white[0])[cortex == 1]
+        length = np.linalg.norm(outward, axis=1, keepdims=True)
+        for points, label in (
+            (white[0][cortex == 1] - outward / np.maximum(length, 0.1) * 1.5, white_label),
+            ((white[0] + pial[0])[cortex == 1] / 2, cortex_label),
+        ):
+            voxels = nib.affines.apply_affine(np.linalg.inv(labels.affine), points).round()
+            found = numbers[tuple(voxels.astype(int).T)]
+            assert (found == label).mean() > 0.6, (side, label)
+        assert 1.8 < thickness[cortex == 1].mean() < 3.2
+        folder = out / "sourcedata/freesurfer/sub-001"
+        same, faces, info = nib.freesurfer.read_geometry(
+            folder / f"surf/{hemi}.white", read_metadata=True
+        )
+        np.testing.assert_allclose(same + info["cras"], white[0], atol=1e-3)
+        np.testing.assert_array_equal(faces, white[1])
+        kept = nib.freesurfer.read_label(folder / f"label/{hemi}.cortex.label")
+        np.testing.assert_array_equal(kept, np.flatnonzero(cortex))
+    ribbon = np.asarray(nib.load(folder / "mri/ribbon.mgz").dataobj)
+    assert set(np.unique(ribbon)) == {0, 2, 3, 41, 42}
 
 
 def test_pybids_and_nilearn_read_the_derivatives(ran):

@@ -32,8 +32,8 @@ MEANS = {"csf": 30.0, "grey": 80.0, "white": 110.0}
 CSF_RIM_MM = 3.0
 """Fluid over the highest gyrus, mm."""
 
-N_POINTS = 400_000
-"""Points on the true white surface: spacing 0.2 mm on top of a gyrus of a sphere of 40 mm."""
+POINTS_PER_MM2 = 20.0
+"""Points on the true white surface for each mm^2 of a sphere of its radius: spacing 0.2 mm."""
 
 SUBVOXELS = 2
 """Each voxel is divided so often along each axis; within a part the surface is flat."""
@@ -74,8 +74,9 @@ class FoldedHemisphere:
     @cached_property
     def _directions(self) -> np.ndarray:
         # a golden spiral: even, and no triangulation needed
-        n = np.arange(N_POINTS) + 0.5
-        z = 1 - 2 * n / N_POINTS
+        total = int(4 * np.pi * self.radius_mm**2 * POINTS_PER_MM2)
+        n = np.arange(total) + 0.5
+        z = 1 - 2 * n / total
         angle = np.pi * (1 + 5**0.5) * n
         flat = np.sqrt(1 - z**2)
         return np.stack([flat * np.cos(angle), flat * np.sin(angle), z], axis=1)
@@ -103,7 +104,7 @@ class FoldedHemisphere:
     def point_areas(self) -> np.ndarray:
         """(N,) area of white surface for which each of ``white_points`` stands, mm^2."""
         slope = (self.white_normals * self._directions).sum(axis=1)
-        return 4 * np.pi / N_POINTS * self.radius(self._directions) ** 2 / slope
+        return 4 * np.pi / len(slope) * self.radius(self._directions) ** 2 / slope
 
     @cached_property
     def pial_points(self) -> np.ndarray:
@@ -277,15 +278,15 @@ def render(
     grey, fluid = np.zeros_like(white), np.zeros_like(white)
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for shape in shapes:
-        in_white, in_pial, in_skull = _fractions(shape, grid)
-        white += in_white
-        grey += in_pial - in_white
-        fluid += in_skull - in_pial
-        largest = np.stack([1 - in_skull, in_skull - in_pial, in_pial - in_white, in_white]).argmax(
-            0
-        )
-        values = np.array([0, 24, shape.grey_label, shape.white_label], dtype=np.uint8)
-        labels = np.where(largest > 1, values[largest], np.maximum(labels, values[largest] * (labels == 0)))  # fmt: skip
+        box = _reach(shape, grid)
+        in_white, in_pial, in_skull = _fractions(shape, _part(grid, box))
+        tissues = [in_skull - in_pial, in_pial - in_white, in_white]
+        for total, tissue in zip((fluid[box], grey[box], white[box]), tissues):
+            total += tissue
+        largest = np.stack([1 - in_skull, *tissues]).argmax(0)
+        found = np.array([0, 24, shape.grey_label, shape.white_label], dtype=np.uint8)[largest]
+        # the fluid of one hemisphere does not cover another
+        labels[box] = np.where((largest > 1) | (labels[box] == 0), found, labels[box])
     fluid = np.minimum(fluid, np.maximum(0, 1 - white - grey))
     data = MEANS["white"] * white + MEANS["grey"] * grey + MEANS["csf"] * fluid
     random = np.random.default_rng(seed)
@@ -302,6 +303,28 @@ def render(
     )
 
 
+def _skull_mm(shape: FoldedHemisphere) -> float:
+    directions = shape._directions[::29]
+    highest = float(shape.radius(directions).max())
+    return highest + float(shape.thickness(directions).max()) + CSF_RIM_MM
+
+
+def _reach(shape: FoldedHemisphere, grid: Grid) -> tuple[slice, ...]:
+    """Voxels that a hemisphere with its fluid can touch."""
+    centre = nib.affines.apply_affine(grid.ras2vox, shape.centre_ras)
+    reach = (_skull_mm(shape) + 2.0) * np.linalg.norm(grid.ras2vox[:3, :3], axis=1)
+    start = np.clip(np.floor(centre - reach), 0, grid.shape).astype(int)
+    stop = np.clip(np.ceil(centre + reach) + 1, start, grid.shape).astype(int)
+    return tuple(slice(a, b) for a, b in zip(start, stop))
+
+
+def _part(grid: Grid, box: tuple[slice, ...]) -> Grid:
+    affine = grid.affine.copy()
+    affine[:3, 3] = nib.affines.apply_affine(grid.affine, [s.start for s in box])
+    x, y, z = (s.stop - s.start for s in box)
+    return Grid((x, y, z), affine)
+
+
 def _fractions(shape: FoldedHemisphere, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Part of each voxel inside the white surface, the pial surface, and the skull."""
     fine_affine = grid.affine @ nib.affines.from_matvec(
@@ -314,7 +337,7 @@ def _fractions(shape: FoldedHemisphere, grid: Grid) -> tuple[np.ndarray, np.ndar
     thickest = float(shape.thickness(directions).max())
     # |d _beyond / d distance| at most: nothing deeper than this is near the surface
     steepest = 1.0 / (shape.white_normals * shape._directions).sum(axis=1).min()
-    skull_mm = highest + thickest + CSF_RIM_MM
+    skull_mm = _skull_mm(shape)
     out = [np.empty(fine_shape, dtype=np.float32) for _ in range(3)]
     for i in range(fine_shape[0]):
         ijk = np.stack(np.meshgrid([i], *map(np.arange, fine_shape[1:]), indexing="ij"), axis=-1)

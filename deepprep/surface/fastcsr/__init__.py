@@ -1,0 +1,1 @@
+"""FastCSR's networks: signed distance to the white surface, with official weights."""

@@ -1,0 +1,120 @@
+"""Our own, small version of FastCSR's network: one hemisphere at a time, 1 mm.
+
+The architecture is FastCSR's with fewer features and steps; one network serves both sides, right
+hemispheres are mirrored. No weights are shipped yet (``training/surface`` makes them), so the
+ladder of engines (:mod:`deepprep.surface.level_set`) does not offer it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepprep.image.volume import Volume
+from deepprep.surface.fastcsr.inference import CLIP_MM, normalised
+from deepprep.surface.fastcsr.network import Architecture, LevelSetNet
+from deepprep.surface.filled import fill_hemisphere
+from deepprep.surface.spline_lattice import finer_grid, to_finer
+
+COMPACT = Architecture(pools=((2, 2, 2),) * 3, kernels=((3, 3, 3),) * 4, base_features=12)
+"""0.8 million parameters."""
+
+
+def load_compact(path: str | Path) -> LevelSetNet:
+    """Network of a safetensors file whose metadata hold its architecture.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing, unknown or of another shape.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["architecture"])
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    net = LevelSetNet(architecture_of(described))
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not of this network: {error}") from error
+    return net.eval()
+
+
+def architecture_of(described: dict) -> Architecture:
+    """Architecture from plain values, as checkpoints hold them."""
+    pools, kernels = (
+        tuple((int(a), int(b), int(c)) for a, b, c in described[key])
+        for key in ("pools", "kernels")
+    )
+    return Architecture(
+        pools, kernels, described["base_features"], described["convolutions"], described["inputs"]
+    )
+
+
+def network_input(image: np.ndarray, filled: np.ndarray) -> torch.Tensor:
+    """(1, 2, X, Y, Z) channels: image scaled by its own mean and spread, filled hemisphere.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) array
+        T1w, left hemisphere or mirrored right one at low x; anything outside the brain 0.
+    filled : (X, Y, Z) bool array
+        What labels say is inside the white surface.
+    """
+    scaled = normalised(image[None], image > 0, (True,))[0]
+    return torch.from_numpy(np.stack([scaled, filled.astype(np.float32)])[None])
+
+
+@torch.no_grad()
+def compact_level(
+    net: LevelSetNet, labels: Volume, image: Volume, side: str, device: str = "cpu"
+) -> Volume:
+    """Level set of one hemisphere.
+
+    Parameters
+    ----------
+    net : LevelSetNet
+        From :func:`load_compact`.
+    labels, image : Volume
+        (X, Y, Z) FreeSurfer numbers and T1w on one lattice with axes to right, anterior and
+        superior.
+    side : {'left', 'right'}
+    device : str
+        Torch device.
+
+    Returns
+    -------
+    Volume
+        float32, mm, clipped at 3, negative inside, at 1 mm around the hemisphere.
+
+    Raises
+    ------
+    ValueError
+        If the axes are in another order.
+    """
+    if labels.grid.axcodes != ("R", "A", "S"):
+        raise ValueError(f"the axes must be RAS, these are {''.join(labels.grid.axcodes)}")
+    hemisphere = fill_hemisphere(labels, side)
+    affine = labels.affine.copy()
+    affine[:3, 3] += labels.affine[:3, :3] @ [s.start for s in hemisphere.box]
+    inner = Volume(hemisphere.inside.astype(np.float32), affine)
+    grid = finer_grid(inner.grid, 1.0)
+    data = np.where(labels.data > 0, image.data, 0)[hemisphere.box]
+    channels = [
+        np.maximum(to_finer(data, inner.grid, grid, degree=1), 0),
+        to_finer(inner.data, inner.grid, grid, degree=1) > 0.5,
+    ]
+    if side == "right":
+        channels = [c[::-1] for c in channels]
+    x = network_input(*channels)
+    lack = [-n % m for n, m in zip(x.shape[2:], net.multiple)]
+    x = torch.nn.functional.pad(x, [p for n in reversed(lack) for p in (0, n)])
+    level = net.to(device)(x.to(device))[0, 0].float().cpu().numpy()
+    level = level[tuple(slice(n) for n in grid.shape)]
+    if side == "right":
+        level = level[::-1]
+    return Volume(np.ascontiguousarray(np.clip(level, -1, 1) * CLIP_MM), grid.affine)

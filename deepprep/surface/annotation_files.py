@@ -40,7 +40,9 @@ def write_annotation(
     used = np.unique(labels[labels >= 0])
     codes = table[:, 0] + 256 * table[:, 1] + 65536 * table[:, 2]
     if len(np.unique(codes[used])) < len(used):
-        raise ValueError("two parcels have one colour: an annotation file could not tell them apart")
+        raise ValueError(
+            "two parcels have one colour: an annotation file could not tell them apart"
+        )
     temporary = Path(path).with_name(Path(path).name + ".part")
     nib.freesurfer.write_annot(
         temporary, labels.astype(np.int32), table, [n.encode() for n in names], fill_ctab=True

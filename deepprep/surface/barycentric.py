@@ -279,9 +279,7 @@ def _coordinates(
         p, q = faces[face, (k + 1) % 3], faces[face, (k + 2) % 3]
         px, py, pz = vertices[p, 0], vertices[p, 1], vertices[p, 2]
         qx, qy, qz = vertices[q, 0], vertices[q, 1], vertices[q, 2]
-        weights[k] = (
-            x * (py * qz - pz * qy) + y * (pz * qx - px * qz) + z * (px * qy - py * qx)
-        )
+        weights[k] = x * (py * qz - pz * qy) + y * (pz * qx - px * qz) + z * (px * qy - py * qx)
         total += weights[k]
     size = abs(total)
     least, corner = 1e300, 0

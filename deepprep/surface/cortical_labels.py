@@ -100,9 +100,7 @@ def label_white_matter(
         names = np.full(len(voxels), DEEP_WHITE[hemi], dtype=np.int32)
         if labelled.any():
             tree = cKDTree(parcels.white.vertices[labelled])
-            distance, nearest = tree.query(
-                _world(aparc_aseg, voxels), distance_upper_bound=near_mm
-            )
+            distance, nearest = tree.query(_world(aparc_aseg, voxels), distance_upper_bound=near_mm)
             near = np.isfinite(distance)
             names[near] = FIRST_WHITE[hemi] + labels[labelled][nearest[near]]
         out[tuple(voxels.T)] = names

@@ -210,9 +210,7 @@ def ring_energy(
         p, q = neighbour[s], neighbour[t]
         px, py, pz = sphere[p, 0], sphere[p, 1], sphere[p, 2]
         qx, qy, qz = sphere[q, 0], sphere[q, 1], sphere[q, 2]
-        now = 0.5 * (
-            x * (py * qz - pz * qy) + y * (pz * qx - px * qz) + z * (px * qy - py * qx)
-        )
+        now = 0.5 * (x * (py * qz - pz * qy) + y * (pz * qx - px * qz) + z * (px * qy - py * qx))
         a0 = area[s]
         if now <= LEAST_AREA * a0:
             return np.inf
@@ -362,9 +360,7 @@ def relax(
             length = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
             if length < 1e-4 * edge:
                 continue
-            before = ring_energy(
-                v, x, y, z, sphere, start, neighbour, cotangents, area, weight
-            )
+            before = ring_energy(v, x, y, z, sphere, start, neighbour, cotangents, area, weight)
             t = 1.0
             for _ in range(8):
                 nx, ny, nz = x + t * step[0], y + t * step[1], z + t * step[2]

@@ -18,7 +18,13 @@ from scipy import ndimage, sparse
 
 from deepprep.image.compiled import compiled
 from deepprep.surface.barycentric import face_neighbours, locate, walk
-from deepprep.surface.distortion import count_folds, rest_shape, ring_energy, ring_step, tangent_step
+from deepprep.surface.distortion import (
+    count_folds,
+    rest_shape,
+    ring_energy,
+    ring_step,
+    tangent_step,
+)
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.unfold import remove_folds
 from deepprep.surface.vertex_hierarchy import neighbour_rings
@@ -317,8 +323,9 @@ def best_rotation(
 
 
 def _rotation(a_deg: float, b_deg: float, c_deg: float) -> np.ndarray:
-    (ca, cb, cc), (sa, sb, sc) = np.cos(np.radians([a_deg, b_deg, c_deg])), np.sin(
-        np.radians([a_deg, b_deg, c_deg])
+    (ca, cb, cc), (sa, sb, sc) = (
+        np.cos(np.radians([a_deg, b_deg, c_deg])),
+        np.sin(np.radians([a_deg, b_deg, c_deg])),
     )
     about_x = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
     about_y = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
@@ -418,9 +425,7 @@ def _match(
         for index in range(n):
             v = index if sweep % 2 == 0 else n - 1 - index
             x, y, z = sphere[v, 0], sphere[v, 1], sphere[v, 2]
-            ring_step(
-                v, sphere, start, neighbour, cotangents, area, area_weight, gradient, hessian
-            )
+            ring_step(v, sphere, start, neighbour, cotangents, area, area_weight, gradient, hessian)
             for i in range(3):
                 gradient[i] *= stiffness
                 for j in range(3):

@@ -126,7 +126,9 @@ def build_hierarchy(mesh: Mesh, areas: np.ndarray) -> Hierarchy:
             continue
         if now == count:
             if most >= MOST_NEIGHBOURS - 4:
-                raise ValueError("the surface cannot be simplified: a vertex has too many triangles")
+                raise ValueError(
+                    "the surface cannot be simplified: a vertex has too many triangles"
+                )
             most = min(2 * most, MOST_NEIGHBOURS - 4)
             continue
         count, share = now, 0.5

@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("smriprep", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    t1prep, smriprep = arguments.t1prep / "t1prep/data", arguments.smriprep / "smriprep/data/atlases"
+    t1prep, smriprep = (
+        arguments.t1prep / "t1prep/data",
+        arguments.smriprep / "smriprep/data/atlases",
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     spheres: dict[str, np.ndarray] = {}
@@ -65,7 +68,8 @@ def main() -> None:
         else:
             assert (parents_of(points) == spheres["fsaverage_parents"]).all()
         moved, _ = surface(
-            smriprep / f"fs_{side}/fs_{side}-to-fs_LR_fsaverage.{side}_LR.spherical_std.164k_fs_{side}.surf.gii"
+            smriprep
+            / f"fs_{side}/fs_{side}-to-fs_LR_fsaverage.{side}_LR.spherical_std.164k_fs_{side}.surf.gii"
         )
         spheres[f"{hemi}_fsaverage_to_fsLR"] = quantised(moved)
         points, faces = surface(smriprep / f"fsaverage.{side}_LR.spherical_std.164k_fs_LR.surf.gii")
@@ -82,7 +86,11 @@ def main() -> None:
         spheres[f"{hemi}_atlas_32k_faces"] = other
     # Faces that are equal are kept once.
     for kind in ("fsLR_164k_faces", "fsLR_32k_faces", "atlas_32k_faces"):
-        print(kind, "equal left and right", np.array_equal(spheres[f"lh_{kind}"], spheres[f"rh_{kind}"]))
+        print(
+            kind,
+            "equal left and right",
+            np.array_equal(spheres[f"lh_{kind}"], spheres[f"rh_{kind}"]),
+        )
     print("32k equal", np.array_equal(spheres["lh_fsLR_32k_faces"], spheres["lh_atlas_32k_faces"]))
     for key in list(spheres):
         if key.endswith("_faces") and not key.startswith("lh_fsLR"):

@@ -83,7 +83,9 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
     except Exception as error:
-        raise DeepPrepError(f"{path} is not a SUGAR checkpoint: it cannot be read ({error})") from error
+        raise DeepPrepError(
+            f"{path} is not a SUGAR checkpoint: it cannot be read ({error})"
+        ) from error
     model = content.get("model", content) if isinstance(content, dict) else content
     tensors: dict[str, Tensor] = {}
     _collect(model, "", tensors)

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WEIGHTS = {"similarity": 1.0, "dice": 4.0, "laplacian": 2.0, "negative": 30.0, "angle": 1.0, "area": 1.5}
+WEIGHTS = {
+    "similarity": 1.0,
+    "dice": 4.0,
+    "laplacian": 2.0,
+    "negative": 30.0,
+    "angle": 1.0,
+    "area": 1.5,
+}
 """Published weights (similarity 1.5 and negative 35 at fsaverage6)."""
 SCALE_MM = 100.0
 """Radius at which areas and distances are measured."""

@@ -141,6 +141,8 @@ class SugarNet(nn.Module):
         One rotation for the whole sphere.
     """
 
+    points: Tensor
+
     def __init__(self, level: int, spheres: list[Mesh], *, rigid: bool = False) -> None:
         super().__init__()
         if not 3 <= level <= 6:
@@ -201,9 +203,10 @@ class SugarNet(nn.Module):
         n = int(to.max()) + 1
         count = torch.zeros(n, 1, device=x.device, dtype=x.dtype)
         count.index_add_(0, to, torch.ones(len(to), 1, device=x.device, dtype=x.dtype))
-        return torch.zeros(n, x.shape[1], device=x.device, dtype=x.dtype).index_add(
-            0, to, x[start]
-        ) / count
+        return (
+            torch.zeros(n, x.shape[1], device=x.device, dtype=x.dtype).index_add(0, to, x[start])
+            / count
+        )
 
     def _unpool(self, x: Tensor, level: int) -> Tensor:
         return torch.cat([x, x[getattr(self, f"parents{level}")].mean(dim=1)])

@@ -98,9 +98,15 @@ def test_rotation_turns_x_then_y_then_z():
     quarter = torch.tensor(torch.pi / 2)
     zero = torch.tensor(0.0)
     turn = lambda a, b, g, p: rotate_by_euler(torch.stack([a, b, g]), torch.tensor(p))  # noqa: E731
-    assert torch.allclose(turn(quarter, zero, zero, [0.0, 1, 0]), torch.tensor([0.0, 0, 1]), atol=1e-6)
-    assert torch.allclose(turn(zero, quarter, zero, [0.0, 0, 1]), torch.tensor([1.0, 0, 0]), atol=1e-6)
-    assert torch.allclose(turn(zero, zero, quarter, [1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6)
+    assert torch.allclose(
+        turn(quarter, zero, zero, [0.0, 1, 0]), torch.tensor([0.0, 0, 1]), atol=1e-6
+    )
+    assert torch.allclose(
+        turn(zero, quarter, zero, [0.0, 0, 1]), torch.tensor([1.0, 0, 0]), atol=1e-6
+    )
+    assert torch.allclose(
+        turn(zero, zero, quarter, [1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6
+    )
     assert torch.allclose(
         turn(quarter, quarter, zero, [0.0, 1, 0]), torch.tensor([1.0, 0, 0]), atol=1e-6
     )

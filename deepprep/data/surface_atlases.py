@@ -141,9 +141,7 @@ def average_folding(hemi: str) -> tuple[np.ndarray, np.ndarray]:
     files = fetch_surf_fsaverage("fsaverage5")
     side = SIDES[_side(hemi)]
     sulc, curv = (
-        nib.gifti.GiftiImage.from_filename(files[f"{what}_{side}"])
-        .darrays[0]
-        .data.astype(np.float64)
+        nib.gifti.GiftiImage.from_filename(files[f"{what}_{side}"]).darrays[0].data.astype(float)
         for what in ("sulc", "curv")
     )
     return sulc, curv

@@ -3,13 +3,13 @@
 Every triangle has a shape and an area it had on the cortex, and three points on the unit sphere.
 Its energy is
 
-    A0 * ( D / (2 A)  +  w * ((A / A0)^2 + (A0 / A)^2) / 8 )
+    A0 * ( D / (2 A)  +  w * ((r^2 + r^-2) / 8  +  (r^4 + r^-4) / 100) ),   r = A / A0
 
 with D the Dirichlet energy of the map, A0 the area it should have and A the area it has: the
-first term is 1 where no angle changes (MIPS, Hormann & Greiner 2000), the second where the area is
-kept. Both are infinite for a triangle without area, so that no step can fold one. A is taken as
-half the determinant of the three corners, which is the area for small triangles and vanishes
-exactly where the spherical triangle does.
+first term is 1 where no angle changes (MIPS, Hormann & Greiner 2000), the second least where the
+area is kept, its higher powers there against tears. Both are infinite for a triangle without area,
+so that no step can fold one. A is taken as half the determinant of the three corners, which is the
+area for small triangles and vanishes exactly where the spherical triangle does.
 """
 
 from __future__ import annotations
@@ -220,7 +220,8 @@ def ring_energy(
             + cotangents[s, 2] * ((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2)
         )
         ratio2 = (now / a0) ** 2
-        total += a0 * (0.5 * dirichlet / now + 0.125 * weight * (ratio2 + 1 / ratio2))
+        areal = 0.125 * (ratio2 + 1 / ratio2) + 0.01 * (ratio2**2 + 1 / ratio2**2)
+        total += a0 * (0.5 * dirichlet / now + weight * areal)
     return total
 
 
@@ -262,9 +263,11 @@ def ring_step(
         d[2] = cp * (z - qz) + cq * (z - pz)
         first = a0 * 0.5 / now
         ratio = now / a0
-        along = -0.5 * a0 * dirichlet / now**2 + 0.25 * weight * (ratio - 1 / ratio**3)
+        areal = 0.25 * (ratio - 1 / ratio**3) + 0.04 * (ratio**3 - 1 / ratio**5)
+        along = -0.5 * a0 * dirichlet / now**2 + weight * areal
         cross = -a0 * 0.5 / now**2
-        twice = a0 * dirichlet / now**3 + 0.25 * weight * (1 + 3 / ratio**4) / a0
+        bend = 0.25 + 0.75 / ratio**4 + 0.12 * ratio**2 + 0.2 / ratio**6
+        twice = a0 * dirichlet / now**3 + weight * bend / a0
         for i in range(3):
             gradient[i] += first * d[i] + along * n[i]
             hessian[i, i] += first * (cp + cq)

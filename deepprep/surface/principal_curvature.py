@@ -34,6 +34,23 @@ def principal_curvatures(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled()
+def _solve(m: np.ndarray, r: np.ndarray) -> tuple[float, float, float]:
+    # Cramer's rule for a symmetric 3 x 3 matrix: numba compiles LAPACK calls for half a minute.
+    c00 = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2]
+    c01 = m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
+    c02 = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]
+    c11 = m[0, 0] * m[2, 2] - m[0, 2] * m[0, 2]
+    c12 = m[0, 1] * m[0, 2] - m[0, 0] * m[1, 2]
+    c22 = m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]
+    det = m[0, 0] * c00 + m[0, 1] * c01 + m[0, 2] * c02
+    return (
+        (c00 * r[0] + c01 * r[1] + c02 * r[2]) / det,
+        (c01 * r[0] + c11 * r[1] + c12 * r[2]) / det,
+        (c02 * r[0] + c12 * r[1] + c22 * r[2]) / det,
+    )
+
+
+@compiled()
 def _fit(
     points: np.ndarray,
     normals: np.ndarray,
@@ -87,7 +104,7 @@ def _fit(
             continue
         for k in range(3):
             normal_matrix[k, k] += 1e-9 * trace
-        a, b, c = np.linalg.solve(normal_matrix, right)
+        a, b, c = _solve(normal_matrix, right)
         half = 0.5 * (a + c)
         root = np.sqrt(0.25 * (a - c) ** 2 + b * b)
         first, second = half + root, half - root

@@ -26,15 +26,13 @@ from deepprep.surface.distortion import (
     tangent_step,
 )
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.unfold import remove_folds
+from deepprep.surface.unfold import follow, remove_folds
 from deepprep.surface.vertex_hierarchy import neighbour_rings
 
 CLIP_SD = 3.0
 """Features beyond so many standard deviations are drawn in, as SUGAR does."""
 AREA_WEIGHT = 1.0
 """Weight of kept areas beside kept angles."""
-STIFFER = (1.0, 3.0, 10.0, 100.0)
-"""Factors on the stiffness, tried in turn until the subject's own mesh can be unfolded."""
 ROTATION_SPAN_DEG = 64.0
 """Widest rotation about each axis that the search tries first."""
 ROTATION_LAST_DEG = 0.25
@@ -106,18 +104,16 @@ class SphericalRegistration:
         The rotation applied first.
     rigid_correlation, correlation : float
         Of sulcal depth with the target's, after the rotation and at the end.
-    unfolded : int
-        Triangles of the subject's mesh that had to be unfolded after interpolation.
-    stiffer : float
-        Factor on the stiffness of the stages that it took to unfold them; 1 as a rule.
+    held : int
+        Triangles of the subject's mesh that the interpolated map had folded and that were laid out
+        anew, or, where that did not help, vertices that could not go all the way.
     """
 
     sphere: Mesh
     rotation: np.ndarray
     rigid_correlation: float
     correlation: float
-    unfolded: int
-    stiffer: float
+    held: int
 
 
 def register_sphere(
@@ -159,25 +155,21 @@ def register_sphere(
     on_grid = locate(turned, fine.vertices).interpolate(features)
     rigid_correlation = _correlation(on_grid[:, 0], template[:, 0])
 
-    stiffer = 1.0
-    for stiffer in STIFFER:
-        moved = _coarse_to_fine(on_grid, template, target.levels, stages, stiffer)
+    registered, held = turned, 0
+    where = locate(fine, unit)
+    for moved in _coarse_to_fine(on_grid, template, target.levels, stages):
+        goal = _unit(where.interpolate(moved))
         try:
-            registered, unfolded = remove_folds(
-                sphere.moved(_unit(locate(fine, unit).interpolate(moved)))
-            )
-            break
+            registered, held = remove_folds(sphere.moved(goal))
         except ValueError:
-            if stiffer == STIFFER[-1]:
-                raise
+            registered, held = follow(registered, goal)
     warped = locate(registered, fine.vertices).interpolate(features[:, 0])
     return SphericalRegistration(
         sphere.moved(radius * registered.vertices),
         rotation,
         rigid_correlation,
         _correlation(warped, template[:, 0]),
-        unfolded,
-        stiffer,
+        held,
     )
 
 
@@ -186,10 +178,10 @@ def _coarse_to_fine(
     template: np.ndarray,
     levels: dict[int, Mesh],
     stages: tuple[Stage, ...],
-    stiffer: float,
-) -> np.ndarray:
-    """Where the vertices of the finest level go, (V, 3) on the unit sphere."""
+) -> list[np.ndarray]:
+    """Where the vertices of the finest level are after each stage, (V, 3) on the unit sphere."""
     fine = levels[max(levels)]
+    results: list[np.ndarray] = []
     moved: np.ndarray | None = None
     level = min(levels)
     for stage in stages:
@@ -202,15 +194,15 @@ def _coarse_to_fine(
         n_smooth = smoothing_steps(fine, stage.smoothing_mm)
         here = _rescaled(smoothed(on_grid, fine, n_smooth))[: len(moved)]
         there = _rescaled(smoothed(template, fine, n_smooth))
-        moved = _register_level(
-            moved, levels[level], here, fine, there, stage, stiffer * stage.stiffness
-        )
-    if moved is None:
+        moved = _register_level(moved, levels[level], here, fine, there, stage)
+        result, up = moved, level
+        while up < max(levels):
+            up += 1
+            result = _midpoints(result, levels[up])
+        results.append(result)
+    if not results:
         raise ValueError("a registration needs at least one stage")
-    while level < max(levels):
-        level += 1
-        moved = _midpoints(moved, levels[level])
-    return moved
+    return results
 
 
 def standardised(values: np.ndarray, sphere: Mesh) -> np.ndarray:
@@ -365,7 +357,6 @@ def _register_level(
     fine: Mesh,
     there: np.ndarray,
     stage: Stage,
-    stiffness: float,
 ) -> np.ndarray:
     ring, size = neighbour_rings(grid)
     start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
@@ -384,7 +375,7 @@ def _register_level(
         cotangents,
         area,
         AREA_WEIGHT,
-        stiffness,
+        stage.stiffness,
         np.ascontiguousarray(here),
         weights,
         channels,

@@ -31,6 +31,10 @@ SWEEPS = 4
 """Sweeps in a round."""
 WIDEST_PATCH = 12
 """Rings around a fold that are laid out anew at most."""
+FOLLOW_STEPS = 6
+"""Parts of the way to a goal that has folds."""
+FOLLOW_SWEEPS = 3
+"""Sweeps over the vertices in each part."""
 WIDEN_EVERY = 3
 """Rounds after which one more ring moves."""
 
@@ -86,6 +90,52 @@ def remove_folds(sphere: Mesh) -> tuple[Mesh, int]:
     return out, count
 
 
+def follow(start: Mesh, goal: np.ndarray) -> tuple[Mesh, int]:
+    """Move the vertices of a sphere without folds towards a goal and never fold a triangle.
+
+    The way is cut into steps; in each, vertices go one after the other as far as the triangles
+    around them allow, in several sweeps, so that those in front make room.
+
+    Parameters
+    ----------
+    start : Mesh
+        Vertices on a sphere about the origin, no folds.
+    goal : (V, 3) array
+        Where they should go, at the same radius; some triangles may be folded there.
+
+    Returns
+    -------
+    sphere : Mesh
+        No folds.
+    count : int
+        Vertices that did not reach their goal: around the folds it has.
+
+    Raises
+    ------
+    ValueError
+        Where ``start`` has folds.
+    """
+    if count_folds(start):
+        raise ValueError("the sphere to start from has folds")
+    radius = np.linalg.norm(start.vertices, axis=1, keepdims=True)
+    points = np.ascontiguousarray(start.vertices / radius)
+    target = goal / np.linalg.norm(goal, axis=1, keepdims=True)
+    if not count_folds(start.moved(target)):
+        return start.moved(target * radius), 0
+    ring, size = neighbour_rings(start)
+    limit = 2 * THINNEST * 4 * np.pi / start.n_faces
+    begin = points.copy()
+    for step in range(1, FOLLOW_STEPS + 1):
+        part = step / FOLLOW_STEPS
+        here = (1 - part) * begin + part * target
+        here /= np.linalg.norm(here, axis=1, keepdims=True)
+        for _ in range(FOLLOW_SWEEPS if step < FOLLOW_STEPS else 4 * FOLLOW_SWEEPS):
+            if not _advance(points, here, ring, size, limit):
+                break
+    missed = int((np.abs(points - target).max(axis=1) > 1e-6).sum())
+    return start.moved(points * radius), missed
+
+
 def _lay_out_patches(sphere: Mesh, points: np.ndarray) -> np.ndarray:
     """Positions after each cluster of folds has been laid out, where that unfolded it."""
     out = points.copy()
@@ -121,6 +171,48 @@ def _lay_out_patches(sphere: Mesh, points: np.ndarray) -> np.ndarray:
                 out[inner] = before
             inner = patch
     return out
+
+
+@compiled()
+def _advance(
+    points: np.ndarray, goal: np.ndarray, ring: np.ndarray, size: np.ndarray, limit: float
+) -> int:
+    # Number of vertices that moved and are not yet where they should be, or were held.
+    left = 0
+    trial = np.empty(3)
+    for v in range(len(points)):
+        away = 0.0
+        for i in range(3):
+            away = max(away, abs(goal[v, i] - points[v, i]))
+        if away < 1e-9:
+            continue
+        now = _least_volume(points, ring, v, size[v], points[v])
+        least = min(now, limit)
+        t = 1.0
+        for _ in range(5):
+            for i in range(3):
+                trial[i] = points[v, i] + t * (goal[v, i] - points[v, i])
+            trial /= np.sqrt(trial[0] ** 2 + trial[1] ** 2 + trial[2] ** 2)
+            if _least_volume(points, ring, v, size[v], trial) >= least:
+                points[v] = trial
+                break
+            t *= 0.5
+        left += t < 1.0
+    return left
+
+
+@compiled()
+def _least_volume(points: np.ndarray, ring: np.ndarray, v: int, k: int, at: np.ndarray) -> float:
+    least = 1e300
+    for i in range(k):
+        p, q = ring[v, i], ring[v, (i + 1) % k]
+        volume = (
+            at[0] * (points[p, 1] * points[q, 2] - points[p, 2] * points[q, 1])
+            + at[1] * (points[p, 2] * points[q, 0] - points[p, 0] * points[q, 2])
+            + at[2] * (points[p, 0] * points[q, 1] - points[p, 1] * points[q, 0])
+        )
+        least = min(least, volume)
+    return least
 
 
 @compiled()

@@ -6,7 +6,7 @@ import pytest
 from deepprep.surface.distortion import areal_expansion, count_folds, measure_distortion
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.sphere import map_to_sphere
-from deepprep.surface.unfold import remove_folds
+from deepprep.surface.unfold import follow, remove_folds
 from deepprep.surface.vertex_hierarchy import build_hierarchy, neighbour_rings, restore
 from tests.surface.shapes import ball, folded, rotation
 
@@ -171,3 +171,22 @@ def test_sphere_without_folds_is_returned_as_it_is():
     repaired, count = remove_folds(sphere)
     assert count == 0
     assert repaired is sphere
+
+
+def test_following_a_folded_goal_goes_as_far_as_it_can():
+    sphere = ball(4)
+    goal = sphere.vertices @ rotation((0, 0, 1), 10).T
+    goal[500] = -goal[500]
+    out, held = follow(sphere, goal)
+    assert count_folds(out) == 0
+    assert 0 < held < 60
+    assert (np.linalg.norm(out.vertices - goal, axis=1) < 1e-3).sum() == sphere.n_vertices - held
+
+
+def test_following_a_goal_without_folds_arrives():
+    sphere = ball(4)
+    goal = sphere.vertices @ rotation((1, 0, 1), 70).T
+    out, held = follow(sphere, goal)
+    assert held == 0 and np.allclose(out.vertices, goal)
+    with pytest.raises(ValueError, match="start"):
+        follow(sphere.moved(-sphere.vertices), goal)

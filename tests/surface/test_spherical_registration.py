@@ -1,0 +1,104 @@
+"""Registration of spheres by folding."""
+
+import numpy as np
+import pytest
+
+from deepprep.data.surface_atlases import average_folding, fsaverage_sphere
+from deepprep.surface.distortion import areal_expansion, count_folds
+from deepprep.surface.spherical_registration import (
+    FoldingTarget,
+    Stage,
+    register_sphere,
+    smoothed,
+    smoothing_steps,
+    standardised,
+)
+from tests.surface.shapes import ball, rotation, warped
+
+STAGES = (Stage(3, 10.0, 0.3, 0.0, 30), Stage(4, 6.0, 0.3, 0.0, 30), Stage(5, 3.5, 0.3, 0.1, 15))
+
+
+@pytest.fixture(scope="module")
+def target() -> FoldingTarget:
+    sulc, curv = average_folding("lh")
+    levels = {level: fsaverage_sphere(level) for level in (3, 4, 5)}
+    return FoldingTarget(sulc, curv, fsaverage_sphere(5), levels)
+
+
+def _distance_mm(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    cosine = (first * second).sum(axis=1) / 1e4
+    return 100 * np.arccos(np.clip(cosine, -1, 1))
+
+
+def test_fsaverage_onto_itself_stays(target):
+    result = register_sphere(target.sphere, target.sulc, target.curv, target, STAGES)
+    assert _distance_mm(result.sphere.vertices, target.sphere.vertices).max() < 0.5
+    assert count_folds(result.sphere) == 0
+    assert result.correlation > 0.999
+
+
+def test_a_rotation_is_undone(target):
+    turned = target.sphere.moved(target.sphere.vertices @ rotation((1, 2, -1), 40).T)
+    result = register_sphere(turned, target.sulc, target.curv, target, STAGES[:1])
+    assert result.rigid_correlation > 0.98
+    assert _distance_mm(result.sphere.vertices, target.sphere.vertices).max() < 3.0
+
+
+def test_a_smooth_warp_is_undone(target):
+    moved = warped(target.sphere, 3, 8.0)
+    before = _distance_mm(moved.vertices, target.sphere.vertices)
+    result = register_sphere(moved, target.sulc, target.curv, target, STAGES)
+    after = _distance_mm(result.sphere.vertices, target.sphere.vertices)
+    assert np.median(before) > 2.5
+    assert np.median(after) < 1.0 and np.quantile(after, 0.95) < 2.5
+    assert count_folds(result.sphere) == 0
+    assert np.quantile(np.abs(areal_expansion(moved, result.sphere)), 0.95) < 1.0
+
+
+def test_the_same_twice(target):
+    moved = warped(target.sphere, 4, 6.0)
+    first, second = (
+        register_sphere(moved, target.sulc, target.curv, target, STAGES[:1]) for _ in range(2)
+    )
+    assert np.array_equal(first.sphere.vertices, second.sphere.vertices)
+
+
+def test_the_left_is_not_the_right(target):
+    sulc, curv = average_folding("rh")
+    wrong = register_sphere(target.sphere, sulc, curv, target, STAGES[:1])
+    right = register_sphere(target.sphere, target.sulc, target.curv, target, STAGES[:1])
+    assert wrong.correlation < right.correlation - 0.1
+
+
+def test_folded_spheres_and_bad_features_are_refused(target):
+    sphere = target.sphere
+    folded = sphere.vertices.copy()
+    folded[0] *= -1
+    with pytest.raises(ValueError, match="folded"):
+        register_sphere(sphere.moved(folded), target.sulc, target.curv, target, STAGES[:1])
+    with pytest.raises(ValueError, match="finite"):
+        register_sphere(sphere, np.full(sphere.n_vertices, np.nan), target.curv, target)
+    with pytest.raises(ValueError, match="constant"):
+        register_sphere(sphere, target.sulc, np.zeros(sphere.n_vertices), target)
+    with pytest.raises(ValueError, match="feature values"):
+        register_sphere(sphere, target.sulc[:5], target.curv, target)
+
+
+def test_features_are_standardised_whatever_their_unit():
+    sphere = ball(4)
+    values = np.random.default_rng(0).normal(size=sphere.n_vertices)
+    values[7] = 500.0
+    out = standardised(values, sphere)
+    assert np.allclose(out, standardised(25.4 * values + 3.0, sphere))
+    assert out.max() < 5 and abs(out.mean()) < 0.01 and abs(out.std() - 1) < 0.05
+
+
+def test_smoothing_has_the_width_asked_for():
+    grid = ball(5)
+    point = np.zeros((grid.n_vertices, 1))
+    point[3000] = 1.0
+    out = smoothed(point, grid, smoothing_steps(grid, 12.0))[:, 0]
+    distance = _distance_mm(grid.vertices, np.broadcast_to(grid.vertices[3000], (len(out), 3)))
+    weights = out * grid.vertex_areas
+    width = np.sqrt((weights * distance**2).sum() / weights.sum() / 2)
+    assert np.isclose(width, 12.0, rtol=0.08)

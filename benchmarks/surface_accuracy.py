@@ -62,7 +62,7 @@ def phantoms() -> list[str]:
 def silver(subjects: list[str], pictures: Path | None) -> list[str]:
     """Table rows of silver heads."""
     rows = [
-        "| head | white mm (signed) | pial mm (signed) | thickness ours / silver mm | "
+        "| head | white mm (p95) | pial mm (p95) | thickness ours / silver mm | "
         "white, pial area cm2 | cortex | self-intersections | CPU s |",
         "|---|---|---|---|---|---|---|---|",
     ]

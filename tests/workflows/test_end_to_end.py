@@ -203,7 +203,7 @@ def test_freesurfer_files_lie_where_the_t1w_is(ran):
 
 
 def test_surfaces_lie_on_the_cortex_of_their_side(ran):
-    out = ran[0]
+    out = ran[0] / "out"
     anat = out / "sub-001/anat"
     labels = nib.load(anat / "sub-001_desc-aseg_dseg.nii.gz")
     numbers = np.asarray(labels.dataobj)

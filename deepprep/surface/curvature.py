@@ -8,6 +8,9 @@ from deepprep.image.compiled import compiled
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.vertex_smoothing import neighbour_mean
 
+MOST_CURVED = 10.0
+"""Principal curvatures are cut off here, 1/mm: needles and spikes of a mesh."""
+
 SMOOTHING_ROUNDS = 10
 """Neighbour means of the curvature of the white surface, as FreeSurfer's -a 10."""
 
@@ -31,6 +34,25 @@ def mean_and_gaussian_curvature(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     reach.setdiag(0)
     reach.eliminate_zeros()
     return _patches(mesh.vertices, mesh.vertex_normals, reach.indptr, reach.indices)
+
+
+def principal_curvatures(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Principal curvatures of each vertex, the one larger in size first.
+
+    Parameters
+    ----------
+    mesh : Mesh
+
+    Returns
+    -------
+    k1, k2 : (V,) arrays
+        1/mm, abs(k1) >= abs(k2), cut off at ``MOST_CURVED``; negative where the surface is convex.
+    """
+    mean, gaussian = mean_and_gaussian_curvature(mesh)
+    root = np.sqrt(np.maximum(mean**2 - gaussian, 0.0))
+    larger = mean + np.where(mean >= 0, root, -root)
+    smaller = mean - np.where(mean >= 0, root, -root)
+    return np.clip(larger, -MOST_CURVED, MOST_CURVED), np.clip(smaller, -MOST_CURVED, MOST_CURVED)
 
 
 def smoothed(mesh: Mesh, values: np.ndarray, rounds: int = SMOOTHING_ROUNDS) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepprep.image.compiled import compiled
+from deepprep.surface.priority_queue import pop, push
 
 
 def march_front(
@@ -32,36 +33,6 @@ def march_front(
         start_mm.astype(np.float32), speed.astype(np.float32), np.float32(spacing_mm),
         np.float32(reach),
     )  # fmt: skip
-
-
-@compiled()
-def _up(keys: np.ndarray, items: np.ndarray, n: int, key: float, item: int) -> None:
-    at = n
-    while at > 0:
-        parent = (at - 1) >> 1
-        if keys[parent] <= key:
-            break
-        keys[at], items[at] = keys[parent], items[parent]
-        at = parent
-    keys[at], items[at] = key, item
-
-
-@compiled()
-def _down(keys: np.ndarray, items: np.ndarray, n: int) -> None:
-    """Move the last of n + 1 entries to the top and let it sink."""
-    key, item = keys[n], items[n]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= n:
-            break
-        if child + 1 < n and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= key:
-            break
-        keys[at], items[at] = keys[child], items[child]
-        at = child
-    keys[at], items[at] = key, item
 
 
 @compiled()
@@ -110,15 +81,12 @@ def _march(start: np.ndarray, speed: np.ndarray, spacing: float, reach: float) -
                 if n == capacity:
                     capacity *= 2
                     keys, items = _grown(keys, items, capacity)
-                _up(keys, items, n, times[at], at)
-                n += 1
+                n = push(keys, items, n, times[at], at)
             else:
                 done[at] = True
     while n > 0:
         at, time = items[0], keys[0]
-        n -= 1
-        if n > 0:
-            _down(keys, items, n)
+        n = pop(keys, items, n)
         if done[at] or time > reach:
             continue
         done[at] = True
@@ -151,8 +119,7 @@ def _march(start: np.ndarray, speed: np.ndarray, spacing: float, reach: float) -
                     if n == capacity:
                         capacity *= 2
                         keys, items = _grown(keys, items, capacity)
-                    _up(keys, items, n, new, to)
-                    n += 1
+                    n = push(keys, items, n, new, to)
     for at in range(len(times)):
         if not done[at] and not known[at]:
             times[at] = np.inf

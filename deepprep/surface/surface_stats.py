@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from deepprep.surface.measures import vertex_volumes
 from deepprep.surface.mesh import Mesh
 
 COLUMNS = (
@@ -70,30 +71,6 @@ class HemisphereStats:
     mean_thickness_mm: float
 
 
-def prism_volumes(white: Mesh, pial: Mesh) -> np.ndarray:
-    """(V,) volume between the two surfaces that belongs to each vertex, mm^3.
-
-    The prism between a white and a pial triangle is cut into three tetrahedra, the way that fits
-    that of its neighbours; a third goes to each corner.
-    """
-    # Corners in the order of their numbers: neighbours then cut their common side alike.
-    order = np.sort(white.faces, axis=1)
-    a, b, c = (white.vertices[order[:, k]] for k in range(3))
-    d, e, f = (pial.vertices[order[:, k]] for k in range(3))
-
-    def six(p: np.ndarray, q: np.ndarray, r: np.ndarray, s: np.ndarray) -> np.ndarray:
-        return np.einsum("ij,ij->i", q - p, np.cross(r - p, s - p))
-
-    turned = np.argsort(white.faces, axis=1)
-    even = (turned[:, 1] - turned[:, 0]) % 3 == 1
-    volume = (six(a, b, c, f) + six(a, b, f, e) + six(a, e, f, d)) / 6.0
-    volume = np.where(even, volume, -volume)
-    out = np.zeros(white.n_vertices)
-    for k in range(3):
-        out += np.bincount(white.faces[:, k], volume / 3.0, white.n_vertices)
-    return out
-
-
 def measure_parcels(
     hemi: str,
     white: Mesh,
@@ -149,7 +126,7 @@ def measure_parcels(
         raise ValueError("white and pial surface must have the same triangles")
     labels = np.asarray(labels)
     inside = labels > 0 if cortex is None else np.asarray(cortex, dtype=bool)
-    area, volume = white.vertex_areas, prism_volumes(white, pial)
+    area, volume = white.vertex_areas, vertex_volumes(white, pial)
     mean_curvature, gaussian = np.abs(0.5 * (k1 + k2)), k1 * k2
     folding = np.abs(k1) * (np.abs(k1) - np.abs(k2)) * area / (4 * np.pi)
     intrinsic = np.maximum(gaussian, 0) * area / (4 * np.pi)

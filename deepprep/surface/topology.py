@@ -25,6 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from deepprep.image.compiled import compiled
+from deepprep.surface.priority_queue import pop, push
 from deepprep.surface.simple_points import is_simple, neighbour_offsets
 
 REACH_VOXELS = 4
@@ -217,40 +218,6 @@ def _neighbourhood(inside: np.ndarray, at: int, offsets: np.ndarray) -> int:
 
 
 @compiled()
-def _push(keys: np.ndarray, items: np.ndarray, n: int, key: float, item: int) -> int:
-    """Binary heap, smallest key first; the new number of entries."""
-    hole = n
-    while hole > 0:
-        parent = (hole - 1) >> 1
-        if keys[parent] <= key:
-            break
-        keys[hole], items[hole] = keys[parent], items[parent]
-        hole = parent
-    keys[hole], items[hole] = key, item
-    return n + 1
-
-
-@compiled()
-def _pop(keys: np.ndarray, items: np.ndarray, n: int) -> int:
-    """Take away the first of ``n`` entries; the caller has read it."""
-    n -= 1
-    key, item = keys[n], items[n]
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= n:
-            break
-        if child + 1 < n and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= key:
-            break
-        keys[hole], items[hole] = keys[child], items[child]
-        hole = child
-    keys[hole], items[hole] = key, item
-    return n
-
-
-@compiled()
 def _march(
     level: np.ndarray,
     sign: float,
@@ -273,10 +240,10 @@ def _march(
     for at in starts:
         if allowed[at] and inside[at] != value and not queued[at]:
             queued[at] = 1
-            n = _push(keys, items, n, sign * np.float64(level[at]), at)
+            n = push(keys, items, n, sign * np.float64(level[at]), at)
     while n > 0:
         at = items[0]
-        n = _pop(keys, items, n)
+        n = pop(keys, items, n)
         queued[at] = 0
         if not is_simple(_neighbourhood(inside, at, offsets)):
             continue
@@ -288,7 +255,7 @@ def _march(
                 queued[near] = 1
                 # where the level is flat, first come first served keeps the front round
                 order += 1
-                n = _push(keys, items, n, sign * np.float64(level[near]) + 1e-12 * order, near)
+                n = push(keys, items, n, sign * np.float64(level[near]) + 1e-12 * order, near)
 
 
 @compiled()

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepprep.surface.principal_curvature import principal_curvatures
+from deepprep.surface.curvature import principal_curvatures
+from deepprep.surface.measures import vertex_volumes
 from deepprep.surface.surface_stats import (
     COLUMNS,
     format_aparc_stats,
     measure_parcels,
     parse_aparc_stats,
-    prism_volumes,
     table_rows,
 )
 from tests.surface.shapes import ball
@@ -46,7 +46,7 @@ def test_curvature_of_a_ball_and_a_saddle():
 
 def test_volume_between_two_balls():
     white = ball(5, 30.0)
-    volumes = prism_volumes(white, white.moved(white.vertices * 1.1))
+    volumes = vertex_volumes(white, white.moved(white.vertices * 1.1))
     expected = 4 / 3 * np.pi * (33.0**3 - 30.0**3)
     assert (volumes > 0).all()
     assert np.isclose(volumes.sum(), expected, rtol=0.01)

@@ -12,78 +12,20 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import nn
 
 from deepprep.errors import InputError
+from deepprep.nn.restricted_pickle import restricted_pickle
 
 STATE_KEYS = ("model_state", "model_state_dict")
 PARALLEL_PREFIX = "module."
 """Put before all names by torch.nn.DataParallel."""
 
-KNOWN_GLOBALS = frozenset(
-    {
-        "collections.OrderedDict",
-        "torch.Size",
-        "torch._utils._rebuild_parameter",
-        "torch._utils._rebuild_tensor",
-        "torch._utils._rebuild_tensor_v2",
-        "torch.FloatStorage",
-        "torch.DoubleStorage",
-        "torch.HalfStorage",
-        "torch.BFloat16Storage",
-        "torch.LongStorage",
-        "torch.IntStorage",
-        "torch.ShortStorage",
-        "torch.ByteStorage",
-        "torch.BoolStorage",
-    }
-)
-"""All that tensors need; everything else in a checkpoint is replaced."""
-
 TORCHSCRIPT_MEMBER = "/constants.pkl"
 """Archives with such a file are programs, which torch would load in another way."""
-
-
-class _Stub(dict):
-    """Stands for an object of any class; takes whatever it is given and does nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Stub:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-    def append(self, item: Any) -> None:
-        """As of a list."""
-
-    def extend(self, items: Any) -> None:
-        """As of a list."""
-
-    def add(self, item: Any) -> None:
-        """As of a set."""
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        known = f"{module}.{name}" in KNOWN_GLOBALS
-        return super().find_class(module, name) if known else _Stub
-
-
-class _RestrictedPickle:
-    """What torch.load needs of a pickle module."""
-
-    Unpickler = _RestrictedUnpickler
-
-    @staticmethod
-    def load(file: BinaryIO, **options: Any) -> Any:
-        """Read one object."""
-        return _RestrictedUnpickler(file, **options).load()
 
 
 def load_into(net: nn.Module, path: str | Path) -> nn.Module:
@@ -120,7 +62,7 @@ def _read(path: Path) -> Any:
         except pickle.UnpicklingError:
             _refuse_programs(path)
             return torch.load(
-                path, map_location="cpu", weights_only=False, pickle_module=_RestrictedPickle
+                path, map_location="cpu", weights_only=False, pickle_module=restricted_pickle()
             )
     except OSError as error:
         raise InputError(

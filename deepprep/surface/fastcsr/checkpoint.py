@@ -11,12 +11,12 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from deepprep.errors import InputError
-from deepprep.segmentation.fastsurfer.checkpoint import KNOWN_GLOBALS
+from deepprep.nn.restricted_pickle import restricted_pickle
 from deepprep.surface.fastcsr.network import Architecture, LevelSetNet
 
 NUMPY_GLOBALS = frozenset(
@@ -27,44 +27,11 @@ NUMPY_GLOBALS = frozenset(
 """What arrays and numbers of numpy need. Arrays of objects hold only what is allowed here."""
 
 
-class _Stub(dict):
-    """Stands for an object of any other class; takes whatever it is given and does nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Stub:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
 def _bytes_of(text: str, encoding: str) -> bytes:
     """What old pickles make bytes with; nothing but that."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in {encoding}")
     return text.encode(encoding)
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            return _bytes_of
-        if f"{module}.{name}" in KNOWN_GLOBALS | NUMPY_GLOBALS:
-            return super().find_class(module, name)
-        return _Stub
-
-
-class _Pickle:
-    """What torch.load needs of a pickle module."""
-
-    Unpickler = _Unpickler
-
-    @staticmethod
-    def load(file: BinaryIO, **options: Any) -> Any:
-        """Read one object."""
-        return _Unpickler(file, **options).load()
 
 
 @dataclass(frozen=True)
@@ -104,7 +71,10 @@ def load_checkpoint(path: str | Path) -> LoadedNet:
     """
     path = Path(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Pickle)
+        content = torch.load(
+            path, map_location="cpu", weights_only=False,
+            pickle_module=restricted_pickle(NUMPY_GLOBALS, {"_codecs.encode": _bytes_of}),
+        )  # fmt: skip
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror or error}): check the file."

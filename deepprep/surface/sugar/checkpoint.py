@@ -7,66 +7,13 @@ except the few functions that rebuild tensors; then the parameters are collected
 from __future__ import annotations
 
 import os
-import pickle
-from collections import OrderedDict
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deepprep.errors import DeepPrepError
-
-ALLOWED = {
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    **{
-        ("torch", name): getattr(torch, name)
-        for name in (
-            "FloatStorage",
-            "DoubleStorage",
-            "HalfStorage",
-            "LongStorage",
-            "IntStorage",
-            "BoolStorage",
-            "ByteStorage",
-        )
-    },
-}
-"""What a file may name and get; everything else becomes an empty shell."""
-
-
-class _Shell:
-    """Stands for any other class; takes state, does nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Shell:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update(state)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _Shell:
-        return self
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, value: Any) -> None:
-        """Lists of strange classes are dropped."""
-
-    def extend(self, values: Any) -> None:
-        """Lists of strange classes are dropped."""
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return ALLOWED.get((module, name), _Shell)
+from deepprep.nn.restricted_pickle import restricted_pickle
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -77,16 +24,16 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     DeepPrepError
         Where the file is not a SUGAR checkpoint.
     """
-    module = SimpleNamespace(
-        Unpickler=_Reader, load=lambda f, **kw: _Reader(f, **kw).load(), __name__="pickle"
-    )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+        content = torch.load(
+            path, map_location="cpu", weights_only=False,
+            pickle_module=restricted_pickle(replaced={"builtins.set": set}),
+        )  # fmt: skip
     except Exception as error:
         raise DeepPrepError(
             f"{path} is not a SUGAR checkpoint: it cannot be read ({error})"
         ) from error
-    model = content.get("model", content) if isinstance(content, dict) else content
+    model = dict.get(content, "model", content) if isinstance(content, dict) else content
     tensors: dict[str, Tensor] = {}
     _collect(model, "", tensors)
     if isinstance(model, dict):

@@ -27,6 +27,7 @@ def PublishAnatomy(
     tissue_figure: File,
     structure_figure: File,
     engine_reason: str,
+    surf_recon: bool,
     subject: str,
     spaces: list[str],
     problems: list[str],
@@ -46,6 +47,8 @@ def PublishAnatomy(
         Results of the segmentation.
     engine_reason : str
         Why this segmentation engine, in a phrase.
+    surf_recon : bool
+        Whether surfaces are reconstructed, for the summary.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     spaces, problems : list of str
@@ -154,7 +157,12 @@ def PublishAnatomy(
                 f"Dice of extraction and segmentation {segmented['brain_dice']:.3f}",
             ),
             "Volume of the mask": Decision(f"{segmented['brain_ml']:.0f} ml", volumes),
-            "Surfaces": Decision("not made", "not available yet in this version"),
+            "Surfaces": Decision(
+                "white and pial, both hemispheres",
+                "see Cortical surfaces below; where that is missing they failed, see Errors",
+            )
+            if surf_recon
+            else Decision("not made", "--surf-recon off"),
             "Device": Decision(device),
         },
         problems=warnings,

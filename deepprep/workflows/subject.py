@@ -127,6 +127,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             tissue_figure=figures.tissues,
             structure_figure=figures.structures,
             engine_reason=options.seg_reason,
+            surf_recon=options.surf_recon,
             spaces=[str(s) for s in options.spaces],
             problems=problems,
             device=options.device,

@@ -260,6 +260,13 @@ def test_confounds_have_known_relations(ran):
     assert np.isnan(table["framewise_displacement"][0])
 
 
+def test_the_summary_says_that_surfaces_were_made(ran):
+    figures = ran[0] / "out" / "sub-001/figures"
+    summary = (figures / "sub-001_desc-summary_T1w.html").read_text()
+    assert "white and pial, both hemispheres" in summary
+    assert "not available yet" not in summary
+
+
 def test_the_report_needs_nothing_from_outside(ran):
     import re
 

@@ -23,7 +23,7 @@ import torch
 from deepprep.surface.fastcsr.compact import COMPACT, architecture_of
 from deepprep.surface.fastcsr.network import LevelSetNet
 from training.segmentation.labels import labels_folder, load_maps
-from training.segmentation.train import append, forget_after
+from training.segmentation.train import append, best_precision, forget_after
 from training.surface.generator import LevelGenerator, LevelSample
 
 TRAINING_MAPS = tuple(range(1, 15))
@@ -52,6 +52,7 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.step, self.seconds = 0, 0.0
         self.net = LevelSetNet(COMPACT).to(args.device)
+        self.net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.net.parameters(), args.rate, weight_decay=1e-4)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.checkpoint: Path = args.run / "checkpoint.pt"
@@ -133,7 +134,10 @@ class Trainer:
         print(f"resumed at step {self.step}", flush=True)
 
     def _output(self, sample: LevelSample) -> torch.Tensor:
-        return self.net(sample.channels.to(self.args.device))
+        x = sample.channels.to(self.args.device, memory_format=torch.channels_last_3d)
+        half = self.args.precision == "bf16"
+        with torch.autocast(torch.device(self.args.device).type, torch.bfloat16, enabled=half):
+            return self.net(x).float()
 
     def _generator(self, numbers: tuple[int, ...]) -> LevelGenerator:
         maps = load_maps(labels_folder(self.args.labels), tuple(numbers))
@@ -171,6 +175,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train-maps", type=int, nargs="+", help="default 1 to 14")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     parser.add_argument("--validate-every", type=int, default=250, help="steps; 0: never")
@@ -185,6 +190,8 @@ def main(argv: list[str] | None = None) -> None:
         export(args.run / "checkpoint.pt", args.export)
         return
     torch.set_num_threads(args.threads)
+    if args.precision == "auto":
+        args.precision = best_precision(args.device)
     stop: list[int] = []
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(s, lambda number, frame: stop.append(number)) for s in signals]

@@ -64,7 +64,6 @@ REFUSED: dict[str, str] = {
     # The seed text
     "--clinical-mode": NOT_YET,
     "--lesion-mask": NOT_YET,
-    "--surface-parcellation": NOT_YET + " (surfaces)",
     "--pe-direction": "does not exist here: write PhaseEncodingDirection in the JSON sidecar",
     "--topup-config": "does not exist here: no TOPUP is used",
     "--max-concurrent": "does not exist here: limit tasks with --nprocs and --mem",
@@ -98,6 +97,9 @@ SKULL_STRIP = ("auto", "skip", "force")
 
 SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 """Values of ``--seg-engine``."""
+
+SPHERE_ENGINES = ("auto", "sugar", "refine")
+"""Values of ``--sphere-engine``."""
 
 SURF_RECON = ("on", "off")
 """Values of ``--surf-recon``."""

@@ -18,8 +18,10 @@ from deepprep.cli.options import (
     REFUSED,
     SEG_ENGINES,
     SKULL_STRIP,
+    SPHERE_ENGINES,
     SURF_RECON,
 )
+from deepprep.data.parcellations import PARCELLATIONS
 from deepprep.errors import InputError, NotAvailableError
 
 SHORT_HELP = f"""\
@@ -234,6 +236,19 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         choices=FALLBACKS,
         help="when a hemisphere fails its checks: volume (go on with volumes and say so; "
         "default) or none (no functional outputs either)",
+    )
+    add(
+        "--sphere-engine",
+        choices=SPHERE_ENGINES,
+        help="registration of hemispheres to fsaverage: refine (the folding of the participant is "
+        "fitted to the average; what auto takes, default) or sugar (official SUGAR weights in the "
+        "models folder)",
+    )
+    add(
+        "--surface-parcellation",
+        nargs="+",
+        metavar="NAME",
+        help="parcellations beside aparc (always made): " + ", ".join(PARCELLATIONS[1:]),
     )
     add(
         "--skull-strip-t1w",

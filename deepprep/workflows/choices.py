@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
 from deepprep.segmentation.engines import choose_engine
+from deepprep.surface.sphere_engines import choose_sphere_engine
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Choices:
     seg_threshold: float
     surf_recon: bool
     surf_recon_fallback: str
+    sphere_engine: str
+    sphere_files: dict[str, dict[str, str]]
+    sphere_reason: str
+    surface_parcellation: tuple[str, ...]
     skull_strip_t1w: str
     subject_anatomical_reference: str
     dummy_scans: int | None
@@ -49,7 +54,10 @@ class Choices:
     def from_json(cls, text: str) -> Choices:
         """Read what :meth:`to_json` wrote."""
         raw = json.loads(text)
-        tuples = {name: tuple(raw[name]) for name in ("output_spaces", "seg_files")}
+        tuples = {
+            name: tuple(raw[name])
+            for name in ("output_spaces", "seg_files", "surface_parcellation")
+        }
         return cls(**{**raw, **tuples})
 
     @classmethod
@@ -68,6 +76,7 @@ class Choices:
             When the weights of the segmentation asked for are not there.
         """
         engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
+        sphere = choose_sphere_engine(settings.sphere_engine, settings.models_dir)
         return cls(
             bids_dir=str(settings.bids_dir),
             out_dir=str(settings.out_dir),
@@ -82,6 +91,10 @@ class Choices:
             seg_threshold=settings.seg_threshold,
             surf_recon=settings.surf_recon == "on",
             surf_recon_fallback=settings.surf_recon_fallback,
+            sphere_engine=sphere.name,
+            sphere_files=sphere.files,
+            sphere_reason=sphere.reason,
+            surface_parcellation=tuple(settings.surface_parcellation),
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
             dummy_scans=settings.dummy_scans,

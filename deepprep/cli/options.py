@@ -25,7 +25,6 @@ REFUSED: dict[str, str] = {
     "--me-t2s-fit-method": NOT_YET + " (multi-echo series)",
     "--me-output-echos": NOT_YET + " (multi-echo series)",
     "--project-goodvoxels": NOT_YET + " (surfaces)",
-    "--medial-surface-nan": NOT_YET + " (surfaces)",
     "--cifti-output": NOT_YET + " (surfaces)",
     "--msm": NOT_YET + " (surfaces)",
     "--no-msm": NOT_YET + " (surfaces)",

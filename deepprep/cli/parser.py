@@ -175,7 +175,7 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         "--output-spaces",
         nargs="*",
         metavar="SPACE",
-        help="such as MNI152NLin2009cAsym:res-2 MNI152NLin6Asym T1w func; res-native is the BOLD "
+        help="such as MNI152NLin2009cAsym:res-2 T1w func fsnative fsaverage5 fsLR; res-native is the BOLD "
         "run's voxel size (default MNI152NLin2009cAsym:res-native; aliases --mni-template, "
         "--bold-volume-space with --bold-volume-res)",
     )
@@ -249,6 +249,11 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="parcellations beside aparc (always made): " + ", ".join(PARCELLATIONS[1:]),
+    )
+    add(
+        "--medial-surface-nan",
+        action="store_true",
+        help="NaN on the medial wall of BOLD series on the surface",
     )
     add(
         "--skull-strip-t1w",

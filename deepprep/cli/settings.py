@@ -55,7 +55,12 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
     settings = replace(Settings(), **merged, run_uuid=new_run_uuid())
     _check_values(settings)
     _check_folders(settings)
-    parse_spaces(settings.output_spaces)
+    meshes = [str(s) for s in parse_spaces(settings.output_spaces) if s.surface]
+    if meshes and settings.surf_recon != "on":
+        raise InputError(
+            f"Output space '{meshes[0]}' needs the surfaces: leave out --surf-recon off "
+            "(--fs-no-reconall), or ask for volumes only."
+        )
     return settings
 
 
@@ -134,6 +139,7 @@ _UNCHANGED = (
         "surf_recon",
         "surf_recon_fallback",
         "sphere_engine",
+        "medial_surface_nan",
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "random_seed",

@@ -18,6 +18,8 @@ from deepprep.surface.spherical_registration import FoldingTarget, standardised
 FOLDER = Path(__file__).parent / "atlases"
 QUANTUM_MM = 1e-4
 """Unit of the stored coordinates of spheres."""
+FSAVERAGE_LEVELS = {"fsaverage4": 4, "fsaverage5": 5, "fsaverage6": 6, "fsaverage": 7}
+"""FreeSurfer's name of a mesh -> subdivisions of the icosahedron."""
 _STORED = {"a2009s": "aparc.a2009s"}
 SIDES = {"lh": "left", "rh": "right"}
 
@@ -76,6 +78,22 @@ def fslr_sphere(hemi: str, density: str) -> Mesh:
     name = f"{hemi}_fsLR_{density}"
     faces = data.get(f"{name}_faces", data[f"lh_fsLR_{density}_faces"])
     return _mesh(data[name], faces)
+
+
+def group_sphere(space: str, density: str | None, hemi: str) -> Mesh:
+    """Sphere of a mesh of fsaverage or fsLR.
+
+    Parameters
+    ----------
+    space : str
+        ``fsaverage``, ``fsaverage4`` to ``fsaverage6``, or ``fsLR``.
+    density : str or None
+        Of fsLR; 32k where None.
+    hemi : {'lh', 'rh'}
+    """
+    if space == "fsLR":
+        return fslr_sphere(hemi, density or "32k")
+    return fsaverage_sphere(FSAVERAGE_LEVELS[space])
 
 
 @lru_cache(maxsize=2)

@@ -11,8 +11,11 @@ from pydra.compose import python
 from deepprep.execution.resources import stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
+    from deepprep.bids.spaces import OutputSpace
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.sphere_files import HemisphereSpheres
     from deepprep.surface.reconstruct import Hemisphere
@@ -44,6 +47,7 @@ def PublishCortex(
     orig: File,
     freesurfer_info: File,
     engine_reason: str,
+    spaces: list[str],
     subject: str,
     bids_dir: str,
     out_dir: str,
@@ -66,6 +70,8 @@ def PublishCortex(
         ``orig.mgz``; measures of the conformed volumes.
     engine_reason : str
         Why the spheres were registered this way, in a sentence.
+    spaces : list of str
+        Output spaces; those on the surface of a group get the maps of the cortex too.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     bids_dir, out_dir, run_uuid, label : str
@@ -74,6 +80,7 @@ def PublishCortex(
     from deepprep._version import __version__
     from deepprep.bids.derivatives import anatomical_entities, bids_uri, derivative_path
     from deepprep.bids.records import SubjectInputs
+    from deepprep.bids.spaces import parse_spaces
     from deepprep.data.parcellations import ANNOTATIONS
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.files import read_json
@@ -108,6 +115,7 @@ def PublishCortex(
     etiv = float(read_json(freesurfer_info)["etiv_mm3"])
     _write_meshes(delivery, path, spheres, sources)
     _write_group_maps(delivery, path, sides, spheres, sources)
+    _write_space_maps(delivery, path, sides, spheres, parse_spaces(spaces), sources)
     for name, pair in stats.items():
         _write_table(delivery, path("morph", ".tsv", seg=entity(name)), name, pair, sources)
         for side in HEMISPHERES:
@@ -234,6 +242,42 @@ def _write_group_maps(
                 "Resampling": "adaptive barycentric, by areas of the midthickness",
             },
         )
+
+
+def _write_space_maps(
+    delivery: Delivery,
+    path: Any,
+    sides: dict[str, Hemisphere],
+    spheres: dict[str, HemisphereSpheres],
+    spaces: Sequence[OutputSpace],
+    sources: list[str],
+) -> None:
+    """Maps of the cortex on the group meshes asked for; NaN on the participant's medial wall."""
+    import numpy as np
+
+    from deepprep.data.surface_atlases import group_sphere
+    from deepprep.interfaces.mesh_files import write_shape_gii
+    from deepprep.surface.group_spaces import metric_on_group, surface_on_group
+
+    for space in spaces:
+        if not space.surface or space.name == "fsnative":
+            continue
+        for side, hemisphere in sides.items():
+            registered = spheres[side].fslr if space.name == "fsLR" else spheres[side].fsaverage
+            target = group_sphere(space.name, space.den, HEMISPHERES[side])
+            middle = surface_on_group(hemisphere.midthickness, registered, target)
+            maps = metric_on_group(
+                np.stack([hemisphere.overlays[name] for name in METRICS], axis=1),
+                registered,
+                target,
+                hemisphere.midthickness.vertex_areas,
+                middle.vertex_areas,
+                hemisphere.cortex,
+            )
+            for column, name in enumerate(METRICS):
+                file = path(name, ".shape.gii", hemi=side, **space.entities)
+                write_shape_gii(file, maps[:, column], side, name)
+                delivery.noted(file, {"Sources": sources})
 
 
 def _write_table(

@@ -161,6 +161,19 @@ def parcels(annotations: Sequence[str]) -> Step:
     )
 
 
+def surface_sampling(spaces: Sequence[str]) -> Step:
+    """BOLD series on the surfaces of the participant and of group spaces."""
+    return Step(
+        "surface_sampling",
+        "functional",
+        "The BOLD time series were sampled on the cortical surface: at six depths between white and "
+        "pial surface, whose mean was taken, each interpolated once from the original frames with "
+        "head motion and coregistration composed. Series in "
+        f"{', '.join(spaces)} were written; group spaces by adaptive barycentric resampling "
+        "[@hcppipelines].",
+    )
+
+
 def structure_volumes() -> Step:
     """Volumes of structures, intracranial volume, and FreeSurfer's conformed volumes."""
     return Step(

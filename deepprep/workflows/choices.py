@@ -35,6 +35,7 @@ class Choices:
     sphere_files: dict[str, dict[str, str]]
     sphere_reason: str
     surface_parcellation: tuple[str, ...]
+    medial_surface_nan: bool
     skull_strip_t1w: str
     subject_anatomical_reference: str
     dummy_scans: int | None
@@ -95,6 +96,7 @@ class Choices:
             sphere_files=sphere.files,
             sphere_reason=sphere.reason,
             surface_parcellation=tuple(settings.surface_parcellation),
+            medial_surface_nan=settings.medial_surface_nan,
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
             dummy_scans=settings.dummy_scans,

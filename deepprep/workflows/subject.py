@@ -163,8 +163,9 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         name="write_freesurfer",
     )
 
+    cortex: dict[str, Any] = {}
     if options.surf_recon:
-        surfaces = _surfaces(
+        surfaces, cortex = _surfaces(
             nu.t1w, brain, freesurfer, options, {**where, "bids_dir": options.bids_dir}
         )
         if options.surf_recon_fallback == "none":
@@ -195,13 +196,13 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
 
     if not options.anat_only:
         for run in inputs.bold:
-            add_run(anatomy, transforms, run_to_json(run), label, choices)
+            add_run(anatomy, transforms, run_to_json(run), label, choices, cortex)
     return written.record
 
 
 def _surfaces(
     t1w: Any, brain: Any, freesurfer: Any, options: Choices, where: dict[str, Any]
-) -> Any:
+) -> tuple[Any, dict[str, Any]]:
     """Both hemispheres, their volumes and figure; a branch of its own, so that its failure leaves
     the volumetric outputs alone."""
     label = where["label"]
@@ -237,8 +238,7 @@ def _surfaces(
         ),
         name="write_surfaces",
     )
-    _cortex(pair, volumes, brain, freesurfer, options, where)
-    return written.record
+    return written.record, _cortex(pair, volumes, brain, freesurfer, options, where)
 
 
 def _cortex(
@@ -248,7 +248,7 @@ def _cortex(
     freesurfer: Any,
     options: Choices,
     where: dict[str, Any],
-) -> None:
+) -> dict[str, Any]:
     """Spheres, group spaces and parcels; surfaces are written without them, should they fail."""
     label = where["label"]
     spheres, parcels = {}, {}
@@ -301,10 +301,12 @@ def _cortex(
             orig=freesurfer.orig,
             freesurfer_info=freesurfer.info,
             engine_reason=options.sphere_reason,
+            spaces=[str(s) for s in options.spaces],
             **where,
         ),
         name="write_cortex",
     )
+    return {**pair, "left_spheres": spheres["L"].spheres, "right_spheres": spheres["R"].spheres}
 
 
 def _normalise(

@@ -68,6 +68,8 @@ class Settings:
     """Folder of official weights; ``None`` looks in DEEPPREP_MODELS_DIR and the user's cache."""
     surf_recon: str = "on"
     """``on`` or ``off``: reconstruct the cortical surfaces."""
+    csr_engine: str = "auto"
+    """First surface of the white matter: ``auto``, ``segmentation``, ``fastcsr`` or ``compact``."""
     surf_recon_fallback: str = "volume"
     """When a hemisphere fails: ``volume`` goes on with volumes, ``none`` stops the participant."""
     skull_strip_t1w: str = "auto"
@@ -144,6 +146,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "seg_threshold",
         "models_dir",
         "surf_recon",
+        "csr_engine",
         "surf_recon_fallback",
         "skull_strip_t1w",
         "subject_anatomical_reference",

@@ -99,6 +99,9 @@ SKULL_STRIP = ("auto", "skip", "force")
 SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 """Values of ``--seg-engine``."""
 
+CSR_ENGINES = ("auto", "fastcsr", "segmentation", "compact")
+"""Values of ``--csr-engine``."""
+
 SURF_RECON = ("on", "off")
 """Values of ``--surf-recon``."""
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from deepprep._version import __version__
 from deepprep.cli.options import (
+    CSR_ENGINES,
     FALLBACKS,
     FIXED,
     IGNORABLE,
@@ -229,6 +230,13 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         help="reconstruct the cortical surfaces (default on; alias of off: --fs-no-reconall)",
     )
     add("--fs-no-reconall", action="store_true", help=argparse.SUPPRESS)
+    add(
+        "--csr-engine",
+        choices=CSR_ENGINES,
+        help="first surface of the white matter: auto (the segmentation; default), segmentation "
+        "(labels and intensities), fastcsr (official FastCSR weights in the models folder), "
+        "compact (own network, when its weights are installed)",
+    )
     add(
         "--surf-recon-fallback",
         choices=FALLBACKS,

@@ -78,7 +78,7 @@ def _subject(
         "    tissues         posteriors and local intensities, partial volume",
         "    surfaces        "
         + (
-            "white and pial, FreeSurfer files and GIFTI"
+            f"white and pial, FreeSurfer files and GIFTI; {_level_engine(settings)}"
             if settings.surf_recon == "on"
             else "none (--surf-recon off)"
         ),
@@ -106,6 +106,12 @@ def _segmentation(settings: Settings) -> str:
 
     engine, _, reason = choose_engine(settings.seg_engine, settings.models_dir)
     return f"{engine.name} ({reason})"
+
+
+def _level_engine(settings: Settings) -> str:
+    from deepprep.workflows.choices import chosen_level_engine
+
+    return chosen_level_engine(settings).reason
 
 
 def _run(run: Run, spaces: Sequence[OutputSpace], settings: Settings, cost: Estimate) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from deepprep.bids.spaces import parse_spaces
 from deepprep.cli.options import (
+    CSR_ENGINES,
     FALLBACKS,
     IGNORABLE,
     REFERENCES,
@@ -126,6 +127,7 @@ _UNCHANGED = (
         "seg_engine",
         "seg_threshold",
         "surf_recon",
+        "csr_engine",
         "surf_recon_fallback",
         "skull_strip_t1w",
         "subject_anatomical_reference",
@@ -199,6 +201,7 @@ def _check_values(settings: Settings) -> None:
         ("--ignore", settings.ignore, IGNORABLE),
         ("--seg-engine", (settings.seg_engine,), SEG_ENGINES),
         ("--surf-recon", (settings.surf_recon,), SURF_RECON),
+        ("--csr-engine", (settings.csr_engine,), CSR_ENGINES),
         ("--surf-recon-fallback", (settings.surf_recon_fallback,), FALLBACKS),
         ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),
         ("--subject-anatomical-reference", (settings.subject_anatomical_reference,), REFERENCES),

@@ -10,7 +10,7 @@ import numpy as np
 from deepprep.image.volume import Volume
 from deepprep.surface.curvature import mean_and_gaussian_curvature, smoothed
 from deepprep.surface.inflate import inflate, midthickness, smoothwm
-from deepprep.surface.initial_white import initial_white
+from deepprep.surface.initial_white import initial_white, surface_of_level
 from deepprep.surface.measures import grey_white_contrast, thickness, vertex_volumes
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.pial_placement import place_pial
@@ -58,6 +58,7 @@ def reconstruct_hemisphere(
     mask: Volume,
     *,
     white_posterior: np.ndarray | None = None,
+    level: Volume | None = None,
 ) -> Hemisphere:
     """Reconstruct the cortical surfaces of one hemisphere.
 
@@ -72,6 +73,10 @@ def reconstruct_hemisphere(
         Brain, on the same lattice; the pial surface stays in it.
     white_posterior : (X, Y, Z) array, optional
         Posterior of white matter of a segmentation.
+    level : Volume, optional
+        Level set of the white surface by another engine
+        (:func:`deepprep.surface.level_set.engine_level`), mm, negative inside, isotropic; it need
+        not lie on the lattice of ``t1w``. Labels and intensities give it otherwise.
 
     Returns
     -------
@@ -86,7 +91,10 @@ def reconstruct_hemisphere(
         if not volume.grid.same_as(t1w.grid):
             raise ValueError(f"the {name} and the T1w are not on the same lattice")
     clock = time.perf_counter()
-    first = initial_white(labels, t1w, white_posterior, sides=[side])[side]
+    if level is None:
+        first = initial_white(labels, t1w, white_posterior, sides=[side])[side]
+    else:
+        first = surface_of_level(level)
     cortex = cortex_vertices(first.mesh, labels, side)
     white, white_left = untangle(place_white(first.mesh, t1w, cortex), first.mesh)
     limits = pial_limits(white, t1w, labels, mask, side)

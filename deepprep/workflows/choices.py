@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
 from deepprep.segmentation.engines import choose_engine
+from deepprep.surface.level_set import SEGMENTATION, LevelEngineChoice, choose_level_engine
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Choices:
     seg_reason: str
     seg_threshold: float
     surf_recon: bool
+    csr_engine: str
+    csr_files: dict[str, str]
+    """Weights by hemisphere, ``left`` and ``right``; empty for an engine without."""
+    csr_reason: str
     surf_recon_fallback: str
     skull_strip_t1w: str
     subject_anatomical_reference: str
@@ -65,9 +70,10 @@ class Choices:
         Raises
         ------
         MissingResourceError
-            When the weights of the segmentation asked for are not there.
+            When the weights of a network asked for are not there.
         """
         engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
+        level = chosen_level_engine(settings)
         return cls(
             bids_dir=str(settings.bids_dir),
             out_dir=str(settings.out_dir),
@@ -81,6 +87,9 @@ class Choices:
             seg_reason=reason,
             seg_threshold=settings.seg_threshold,
             surf_recon=settings.surf_recon == "on",
+            csr_engine=level.name,
+            csr_files={side: str(path) for side, path in level.files.items()},
+            csr_reason=level.reason,
             surf_recon_fallback=settings.surf_recon_fallback,
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
@@ -88,6 +97,18 @@ class Choices:
             fd_spike_mm=settings.fd_spike_threshold,
             dvars_spike=settings.dvars_spike_threshold,
         )
+
+
+def chosen_level_engine(settings: Settings) -> LevelEngineChoice:
+    """Engine of the cortical surfaces; nobody needs its weights when there are to be none.
+
+    Raises
+    ------
+    MissingResourceError
+        When its weights are not there.
+    """
+    name = settings.csr_engine if settings.surf_recon == "on" else SEGMENTATION
+    return choose_level_engine(name, settings.models_dir)
 
 
 def template_ids(spaces: tuple[OutputSpace, ...]) -> dict[str, OutputSpace]:

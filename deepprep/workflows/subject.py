@@ -23,6 +23,7 @@ from deepprep.interfaces.anatomy import (
 from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
 from deepprep.interfaces.surfaces import (
+    SIDES,
     PublishSurfaces,
     ReconstructHemisphere,
     RequireSurfaces,
@@ -155,7 +156,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     )
 
     if options.surf_recon:
-        surfaces = _surfaces(nu.t1w, brain, freesurfer, {**where, "bids_dir": options.bids_dir})
+        surfaces = _surfaces(nu.t1w, brain, freesurfer, options, where)
         if options.surf_recon_fallback == "none":
             waiting = workflow.add(
                 RequireSurfaces(mask=brain.mask, record=surfaces), name="require_surfaces"
@@ -188,18 +189,31 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     return written.record
 
 
-def _surfaces(t1w: Any, brain: Any, freesurfer: Any, where: dict[str, Any]) -> Any:
+def _surfaces(
+    t1w: Any, brain: Any, freesurfer: Any, options: Choices, where: dict[str, Any]
+) -> Any:
     """Both hemispheres, their volumes and figure; a branch of its own, so that its failure leaves
     the volumetric outputs alone."""
     label = where["label"]
+    weights = {
+        side: [options.csr_files[name]] if options.csr_files else [] for side, name in SIDES.items()
+    }
     sides = {
         side: workflow.add(
             ReconstructHemisphere(
-                side=side, t1w=t1w, mask=brain.mask, labels=brain.labels, label=label
+                side=side,
+                t1w=t1w,
+                mask=brain.mask,
+                labels=brain.labels,
+                engine=options.csr_engine,
+                files=files,
+                weights=[weights_stamp(path) for path in files],
+                device=options.device,
+                label=label,
             ),
             name=f"surfaces_{side}",
         )
-        for side in ("L", "R")
+        for side, files in weights.items()
     }
     pair = {"left": sides["L"].surfaces, "right": sides["R"].surfaces}
     volumes = workflow.add(
@@ -220,6 +234,8 @@ def _surfaces(t1w: Any, brain: Any, freesurfer: Any, where: dict[str, Any]) -> A
             right_info=sides["R"].info,
             **{name: getattr(volumes, name) for name in SURFACE_VOLUMES},
             orig=freesurfer.orig,
+            engine_reason=options.csr_reason,
+            bids_dir=options.bids_dir,
             **where,
         ),
         name="write_surfaces",

@@ -30,7 +30,6 @@ REFUSED: dict[str, str] = {
     "--msm": NOT_YET + " (surfaces)",
     "--no-msm": NOT_YET + " (surfaces)",
     "--no-submm-recon": NOT_YET + " (surfaces)",
-    "--fs-subjects-dir": NOT_YET + " (surfaces)",
     "--fs-no-resume": NOT_YET + " (surfaces)",
     "--fs-license-file": "is not needed: no FreeSurfer is used, so leave it out",
     "--aggregate-session-reports": NOT_YET,

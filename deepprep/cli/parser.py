@@ -231,6 +231,12 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
     )
     add("--fs-no-reconall", action="store_true", help=argparse.SUPPRESS)
     add(
+        "--fs-subjects-dir",
+        metavar="DIR",
+        help="folder of finished FreeSurfer, FastSurfer or DeepPrep subjects (sub-01, ...): their "
+        "surfaces are used instead of computing them",
+    )
+    add(
         "--csr-engine",
         choices=CSR_ENGINES,
         help="first surface of the white matter: auto (the segmentation; default), segmentation "

@@ -78,7 +78,7 @@ def _subject(
         "    tissues         posteriors and local intensities, partial volume",
         "    surfaces        "
         + (
-            f"white and pial, FreeSurfer files and GIFTI; {_level_engine(settings)}"
+            f"white and pial, FreeSurfer files and GIFTI; {_surface_source(settings, subject)}"
             if settings.surf_recon == "on"
             else "none (--surf-recon off)"
         ),
@@ -108,9 +108,14 @@ def _segmentation(settings: Settings) -> str:
     return f"{engine.name} ({reason})"
 
 
-def _level_engine(settings: Settings) -> str:
+def _surface_source(settings: Settings, subject: SubjectInputs) -> str:
+    from deepprep.bids.subjects_dir import find_subject_folder
     from deepprep.workflows.choices import chosen_level_engine
 
+    if settings.fs_subjects_dir is not None:
+        folder = find_subject_folder(settings.fs_subjects_dir, subject)
+        if folder is not None:
+            return f"those of {folder} (--fs-subjects-dir)"
     return chosen_level_engine(settings).reason
 
 

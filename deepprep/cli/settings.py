@@ -86,7 +86,13 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
             result[name] = () if labels == ("all",) else labels
     if "task_id" in options:
         result["task_id"] = _labels(options["task_id"], "task-")
-    for name in ("bids_filter_file", "bids_database_dir", "models_dir", "work_dir"):
+    for name in (
+        "bids_filter_file",
+        "bids_database_dir",
+        "models_dir",
+        "fs_subjects_dir",
+        "work_dir",
+    ):
         if name in options:
             result[name] = _path(options[name])
     result.update({name: options[name] for name in _UNCHANGED if name in options})
@@ -229,6 +235,11 @@ def _check_folders(settings: Settings) -> None:
             f"--work-dir {work} must be a folder of its own, outside the data set and not above "
             "it or OUT_DIR: give another."
         )
+    subjects = settings.fs_subjects_dir
+    if subjects is not None and not subjects.is_dir():
+        raise InputError(f"--fs-subjects-dir {subjects} is not a folder: check the path.")
+    if subjects is not None and settings.surf_recon == "off":
+        raise InputError("--fs-subjects-dir contradicts --surf-recon off: give one.")
     if settings.bids_filter_file is not None and not settings.bids_filter_file.is_file():
         raise InputError(f"--bids-filter-file {settings.bids_filter_file} does not exist.")
 

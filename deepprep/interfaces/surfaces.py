@@ -174,6 +174,7 @@ def PublishSurfaces(
     figure: File,
     orig: File,
     engine_reason: str,
+    given: str,
     subject: str,
     bids_dir: str,
     out_dir: str,
@@ -191,7 +192,9 @@ def PublishSurfaces(
     orig : File
         ``orig.mgz``.
     engine_reason : str
-        Where the surfaces come from and why, in a sentence.
+        Where the surfaces come from and why, in a sentence, when they were computed.
+    given : str
+        Folder of the finished subject that they are of, or empty: it is never written to.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     bids_dir, out_dir, run_uuid, label : str
@@ -202,7 +205,7 @@ def PublishSurfaces(
     from deepprep.interfaces import mesh_files
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.files import read_json
-    from deepprep.interfaces.freesurfer import is_ours
+    from deepprep.interfaces.freesurfer import is_input, is_ours
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.nifti import load_volume
     from deepprep.quality.surfaces import shown_measures, surface_metrics, surface_warnings
@@ -242,7 +245,11 @@ def PublishSurfaces(
     delivery.put(mask, path(".nii.gz", "mask", desc="ribbon"), {"Type": "ROI", "Sources": sources})
 
     note = ""
-    if is_ours(folder):
+    if is_input(folder, given):
+        note = (
+            f"{folder.relative_to(root).as_posix()} is an input of this run and was left as it is"
+        )
+    elif is_ours(folder):
         for side, hemisphere in sides.items():
             hemi = HEMISPHERES[side]
             surf = folder / "surf"
@@ -281,17 +288,18 @@ def PublishSurfaces(
         ),
     )
     info = {"L": read_json(left_info), "R": read_json(right_info)}
+    source = info["L"].get("source", engine_reason)
     metrics, warnings = surface_metrics(sides, info), surface_warnings(sides, info)
     delivery.text(
-        surface_summary(shown_measures(metrics), warnings, note, engine_reason),
+        surface_summary(shown_measures(metrics), warnings, note, source),
         derivative_path(
             root, entities, datatype="figures", suffix="T1w", extension=".html", desc="reconall"
         ),
     )
     return delivery.close(
-        steps=[methods.surfaces()],
+        steps=[methods.given_surfaces() if given else methods.surfaces()],
         metrics={f"{inputs.name}_surfaces": metrics},
-        summary={"warnings": warnings, "note": note, "engine": engine_reason},
+        summary={"warnings": warnings, "note": note, "source": source},
     )
 
 

@@ -30,6 +30,8 @@ class Choices:
     seg_reason: str
     seg_threshold: float
     surf_recon: bool
+    fs_subjects_dir: str
+    """Empty when surfaces are computed."""
     csr_engine: str
     csr_files: dict[str, str]
     """Weights by hemisphere, ``left`` and ``right``; empty for an engine without."""
@@ -87,6 +89,7 @@ class Choices:
             seg_reason=reason,
             seg_threshold=settings.seg_threshold,
             surf_recon=settings.surf_recon == "on",
+            fs_subjects_dir=str(settings.fs_subjects_dir or ""),
             csr_engine=level.name,
             csr_files={side: str(path) for side, path in level.files.items()},
             csr_reason=level.reason,

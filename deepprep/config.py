@@ -68,6 +68,10 @@ class Settings:
     """Folder of official weights; ``None`` looks in DEEPPREP_MODELS_DIR and the user's cache."""
     surf_recon: str = "on"
     """``on`` or ``off``: reconstruct the cortical surfaces."""
+    fs_subjects_dir: Path | None = None
+    """Folder of finished FreeSurfer subjects whose surfaces are used."""
+    csr_engine: str = "auto"
+    """First surface of the white matter: ``auto``, ``segmentation``, ``fastcsr`` or ``compact``."""
     surf_recon_fallback: str = "volume"
     """When a hemisphere fails: ``volume`` goes on with volumes, ``none`` stops the participant."""
     sphere_engine: str = "auto"
@@ -150,6 +154,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "seg_threshold",
         "models_dir",
         "surf_recon",
+        "fs_subjects_dir",
+        "csr_engine",
         "surf_recon_fallback",
         "sphere_engine",
         "surface_parcellation",
@@ -231,7 +237,7 @@ def from_toml(path: str | os.PathLike) -> Settings:
 
 _PATHS = {
     *("bids_dir", "out_dir", "work_dir", "bids_filter_file", "bids_database_dir"),
-    *("models_dir", "config_file"),
+    *("models_dir", "fs_subjects_dir", "config_file"),
 }
 _NUMBERS = {
     "slice_time_ref",

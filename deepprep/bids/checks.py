@@ -25,6 +25,7 @@ from deepprep.bids.records import (
     Run,
     SubjectInputs,
 )
+from deepprep.bids.subjects_dir import check_subject_folder
 from deepprep.config import Settings
 
 CACHE_NAME = "checked_images.json"
@@ -190,6 +191,8 @@ def _check_subject(
             add(image, "warning", finding)
         for level, finding in [*check_fieldmap(image.metadata), *_intended(image, subject, root)]:
             add(image, level, finding)
+    if settings.fs_subjects_dir is not None:
+        problems += check_subject_folder(settings.fs_subjects_dir, subject)
     return problems + _whole_subject(subject, problems, settings)
 
 

@@ -29,7 +29,6 @@ REFUSED: dict[str, str] = {
     "--msm": NOT_YET + " (surfaces)",
     "--no-msm": NOT_YET + " (surfaces)",
     "--no-submm-recon": NOT_YET + " (surfaces)",
-    "--fs-subjects-dir": NOT_YET + " (surfaces)",
     "--fs-no-resume": NOT_YET + " (surfaces)",
     "--fs-license-file": "is not needed: no FreeSurfer is used, so leave it out",
     "--aggregate-session-reports": NOT_YET,
@@ -99,6 +98,9 @@ SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 
 SPHERE_ENGINES = ("auto", "sugar", "refine")
 """Values of ``--sphere-engine``."""
+
+CSR_ENGINES = ("auto", "fastcsr", "segmentation", "compact")
+"""Values of ``--csr-engine``."""
 
 SURF_RECON = ("on", "off")
 """Values of ``--surf-recon``."""

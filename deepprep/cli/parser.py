@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from deepprep._version import __version__
 from deepprep.cli.options import (
+    CSR_ENGINES,
     FALLBACKS,
     FIXED,
     IGNORABLE,
@@ -231,6 +232,19 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         help="reconstruct the cortical surfaces (default on; alias of off: --fs-no-reconall)",
     )
     add("--fs-no-reconall", action="store_true", help=argparse.SUPPRESS)
+    add(
+        "--fs-subjects-dir",
+        metavar="DIR",
+        help="folder of finished FreeSurfer, FastSurfer or DeepPrep subjects (sub-01, ...): their "
+        "surfaces are used instead of computing them",
+    )
+    add(
+        "--csr-engine",
+        choices=CSR_ENGINES,
+        help="first surface of the white matter: auto (the segmentation; default), segmentation "
+        "(labels and intensities), fastcsr (official FastCSR weights in the models folder), "
+        "compact (own network, when its weights are installed)",
+    )
     add(
         "--surf-recon-fallback",
         choices=FALLBACKS,

@@ -30,6 +30,7 @@ def process(settings: Settings) -> int:
         return 2
     chosen_participants(settings)
     check_templates(settings)
+    check_weights(settings)
 
     from deepprep.bids.inputs import collect
 
@@ -74,6 +75,13 @@ def check_templates(settings: Settings) -> None:
         if space.standard:
             resolution = 1 if space.native_res else space.res
             template_files(space.name, resolution, space.cohort)
+
+
+def check_weights(settings: Settings) -> None:
+    """Raise ``MissingResourceError`` when weights that were asked for are not on this machine."""
+    from deepprep.workflows.choices import chosen_level_engine
+
+    chosen_level_engine(settings)
 
 
 def _finish(code: int, failures: Sequence[str]) -> int:

@@ -78,8 +78,14 @@ def _subject(
         "    tissues         posteriors and local intensities, partial volume",
         "    surfaces        "
         + (
-            "white and pial, spheres registered to fsaverage and fsLR, parcels "
-            f"({', '.join(settings.surface_parcellation)})"
+            f"white and pial, FreeSurfer files and GIFTI; {_surface_source(settings, subject)}"
+            if settings.surf_recon == "on"
+            else "none (--surf-recon off)"
+        ),
+        "    spheres         "
+        + (
+            "registered to fsaverage and fsLR; parcels of "
+            + ", ".join(settings.surface_parcellation)
             if settings.surf_recon == "on"
             else "none (--surf-recon off)"
         ),
@@ -107,6 +113,17 @@ def _segmentation(settings: Settings) -> str:
 
     engine, _, reason = choose_engine(settings.seg_engine, settings.models_dir)
     return f"{engine.name} ({reason})"
+
+
+def _surface_source(settings: Settings, subject: SubjectInputs) -> str:
+    from deepprep.bids.subjects_dir import find_subject_folder
+    from deepprep.workflows.choices import chosen_level_engine
+
+    if settings.fs_subjects_dir is not None:
+        folder = find_subject_folder(settings.fs_subjects_dir, subject)
+        if folder is not None:
+            return f"those of {folder} (--fs-subjects-dir)"
+    return chosen_level_engine(settings).reason
 
 
 def _run(run: Run, spaces: Sequence[OutputSpace], settings: Settings, cost: Estimate) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from deepprep.bids.spaces import parse_spaces
 from deepprep.cli.options import (
+    CSR_ENGINES,
     FALLBACKS,
     IGNORABLE,
     REFERENCES,
@@ -92,7 +93,13 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
             result[name] = () if labels == ("all",) else labels
     if "task_id" in options:
         result["task_id"] = _labels(options["task_id"], "task-")
-    for name in ("bids_filter_file", "bids_database_dir", "models_dir", "work_dir"):
+    for name in (
+        "bids_filter_file",
+        "bids_database_dir",
+        "models_dir",
+        "fs_subjects_dir",
+        "work_dir",
+    ):
         if name in options:
             result[name] = _path(options[name])
     result.update({name: options[name] for name in _UNCHANGED if name in options})
@@ -137,6 +144,7 @@ _UNCHANGED = (
         "seg_engine",
         "seg_threshold",
         "surf_recon",
+        "csr_engine",
         "surf_recon_fallback",
         "sphere_engine",
         "medial_surface_nan",
@@ -212,6 +220,7 @@ def _check_values(settings: Settings) -> None:
         ("--ignore", settings.ignore, IGNORABLE),
         ("--seg-engine", (settings.seg_engine,), SEG_ENGINES),
         ("--surf-recon", (settings.surf_recon,), SURF_RECON),
+        ("--csr-engine", (settings.csr_engine,), CSR_ENGINES),
         ("--surf-recon-fallback", (settings.surf_recon_fallback,), FALLBACKS),
         ("--sphere-engine", (settings.sphere_engine,), SPHERE_ENGINES),
         ("--surface-parcellation", settings.surface_parcellation, PARCELLATIONS),
@@ -241,6 +250,11 @@ def _check_folders(settings: Settings) -> None:
             f"--work-dir {work} must be a folder of its own, outside the data set and not above "
             "it or OUT_DIR: give another."
         )
+    subjects = settings.fs_subjects_dir
+    if subjects is not None and not subjects.is_dir():
+        raise InputError(f"--fs-subjects-dir {subjects} is not a folder: check the path.")
+    if subjects is not None and settings.surf_recon == "off":
+        raise InputError("--fs-subjects-dir contradicts --surf-recon off: give one.")
     if settings.bids_filter_file is not None and not settings.bids_filter_file.is_file():
         raise InputError(f"--bids-filter-file {settings.bids_filter_file} does not exist.")
 

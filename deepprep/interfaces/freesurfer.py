@@ -185,6 +185,7 @@ def PublishFreeSurfer(
     table: File,
     sidecar: File,
     info: File,
+    given: str,
     subject: str,
     out_dir: str,
     run_uuid: str,
@@ -198,6 +199,8 @@ def PublishFreeSurfer(
     ----------
     raw, ..., info : File
         Results of :func:`WriteFreeSurferVolumes`.
+    given : str
+        Folder of a finished subject that is used, or empty: it is never written to.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     out_dir, run_uuid, label : str
@@ -219,7 +222,9 @@ def PublishFreeSurfer(
     delivery = Delivery(root, inputs.name, "freesurfer", run_uuid)
     chosen = read_json(info)
     summary = {"folder": folder.relative_to(root).as_posix(), "note": chosen["cube_note"]}
-    if (folder / "mri").is_dir() and not is_ours(folder):
+    if is_input(folder, given):
+        summary["note"] = f"{summary['folder']} is an input of this run and was left as it is."
+    elif (folder / "mri").is_dir() and not is_ours(folder):
         summary["note"] = (
             f"{summary['folder']} was made by another program and was left as it is; remove it "
             "to have DeepPrep write its own."
@@ -260,6 +265,11 @@ def PublishFreeSurfer(
 def is_ours(folder: Path) -> bool:
     """Whether a FreeSurfer subject folder was written by DeepPrep."""
     return (folder / VERSION_FILE).is_file()
+
+
+def is_input(folder: Path, given: str) -> bool:
+    """Whether a FreeSurfer subject folder is the one that surfaces are read from."""
+    return bool(given) and folder.resolve() == Path(given).resolve()
 
 
 def template_brain() -> TemplateBrain:

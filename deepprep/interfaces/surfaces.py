@@ -31,7 +31,15 @@ SIDES = {"L": "left", "R": "right"}
 @stage(cpus=1, mem_gb=4.0, title="Cortical surfaces")
 @python.define(outputs=["surfaces", "info"])
 def ReconstructHemisphere(
-    side: str, t1w: File, mask: File, labels: File, label: str
+    side: str,
+    t1w: File,
+    mask: File,
+    labels: File,
+    engine: str,
+    files: list[str],
+    weights: list[str],
+    device: str,
+    label: str,
 ) -> tuple[File, File]:
     """White and pial surface of a hemisphere, and what is measured on them.
 
@@ -41,6 +49,14 @@ def ReconstructHemisphere(
         Hemisphere.
     t1w, mask, labels : File
         Bias-corrected T1w, brain mask, FreeSurfer numbers on its lattice.
+    engine : str
+        Name of the engine of the level set (:mod:`deepprep.surface.level_set`).
+    files : list of str
+        Its weights for this side, if it has any.
+    weights : list of str
+        Stamps of these files: other weights are another input.
+    device : str
+        Torch device of a network.
     label : str
         Subject, for messages.
 
@@ -55,13 +71,17 @@ def ReconstructHemisphere(
     from deepprep.interfaces.files import keep_json
     from deepprep.interfaces.hemisphere_files import keep_hemisphere
     from deepprep.interfaces.nifti import load_volume
+    from deepprep.surface.level_set import SEGMENTATION, engine_level
     from deepprep.surface.reconstruct import reconstruct_hemisphere
 
     head = load_volume(str(t1w))
     inside = load_volume(str(mask), np.uint8)
     found = load_volume(str(labels), np.uint8)
     try:
-        hemisphere = reconstruct_hemisphere(SIDES[side], head, found, inside)
+        level = None
+        if engine != SEGMENTATION:
+            level = engine_level(engine, files[0], SIDES[side], found, head, device=device)
+        hemisphere = reconstruct_hemisphere(SIDES[side], head, found, inside, level=level)
     except ValueError as err:
         raise StageError(
             f"The surfaces of the {SIDES[side]} hemisphere could not be made: {err}; check the T1w image "
@@ -158,6 +178,8 @@ def PublishSurfaces(
     filled: File,
     figure: File,
     orig: File,
+    engine_reason: str,
+    given: str,
     subject: str,
     bids_dir: str,
     out_dir: str,
@@ -174,6 +196,10 @@ def PublishSurfaces(
         Results of :func:`SurfaceVolumes`.
     orig : File
         ``orig.mgz``.
+    engine_reason : str
+        Where the surfaces come from and why, in a sentence, when they were computed.
+    given : str
+        Folder of the finished subject that they are of, or empty: it is never written to.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     bids_dir, out_dir, run_uuid, label : str
@@ -184,7 +210,7 @@ def PublishSurfaces(
     from deepprep.interfaces import mesh_files
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.files import read_json
-    from deepprep.interfaces.freesurfer import is_ours
+    from deepprep.interfaces.freesurfer import is_input, is_ours
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.nifti import load_volume
     from deepprep.quality.surfaces import shown_measures, surface_metrics, surface_warnings
@@ -224,7 +250,11 @@ def PublishSurfaces(
     delivery.put(mask, path(".nii.gz", "mask", desc="ribbon"), {"Type": "ROI", "Sources": sources})
 
     note = ""
-    if is_ours(folder):
+    if is_input(folder, given):
+        note = (
+            f"{folder.relative_to(root).as_posix()} is an input of this run and was left as it is"
+        )
+    elif is_ours(folder):
         for side, hemisphere in sides.items():
             hemi = HEMISPHERES[side]
             surf = folder / "surf"
@@ -263,17 +293,18 @@ def PublishSurfaces(
         ),
     )
     info = {"L": read_json(left_info), "R": read_json(right_info)}
+    source = info["L"].get("source", engine_reason)
     metrics, warnings = surface_metrics(sides, info), surface_warnings(sides, info)
     delivery.text(
-        surface_summary(shown_measures(metrics), warnings, note),
+        surface_summary(shown_measures(metrics), warnings, note, source),
         derivative_path(
             root, entities, datatype="figures", suffix="T1w", extension=".html", desc="reconall"
         ),
     )
     return delivery.close(
-        steps=[methods.surfaces()],
+        steps=[methods.given_surfaces() if given else methods.surfaces()],
         metrics={f"{inputs.name}_surfaces": metrics},
-        summary={"warnings": warnings, "note": note},
+        summary={"warnings": warnings, "note": note, "source": source},
     )
 
 

@@ -174,6 +174,16 @@ def surface_sampling(spaces: Sequence[str]) -> Step:
     )
 
 
+def given_surfaces() -> Step:
+    """Surfaces of a finished subject."""
+    return Step(
+        "surfaces",
+        "anatomical",
+        "Cortical surfaces were those of an existing reconstruction, whose image was compared with "
+        "the T1w and, where their headers placed them differently, registered to it rigidly.",
+    )
+
+
 def structure_volumes() -> Step:
     """Volumes of structures, intracranial volume, and FreeSurfer's conformed volumes."""
     return Step(

@@ -212,7 +212,10 @@ def fieldmap_summary(rows: Sequence[FieldmapRow]) -> str:
 
 
 def surface_summary(
-    measures: Mapping[str, tuple[str, str]], warnings: Sequence[str] = (), note: str = ""
+    measures: Mapping[str, tuple[str, str]],
+    warnings: Sequence[str] = (),
+    note: str = "",
+    source: str = "",
 ) -> str:
     """HTML of the surfaces of both hemispheres.
 
@@ -224,9 +227,11 @@ def surface_summary(
         What is out of its usual range.
     note : str
         A sentence below the table.
+    source : str
+        Where the surfaces come from and why, a sentence below the table.
     """
     body = [[name, *pair] for name, pair in measures.items()]
-    below = f"<p>{html.escape(note)}</p>" if note else ""
+    below = "".join(f"<p>{html.escape(text)}</p>" for text in (source, note) if text)
     return _warnings(warnings) + _grid(["Measure", "Left", "Right"], body) + below
 
 

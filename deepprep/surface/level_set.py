@@ -5,21 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from deepprep.errors import InputError, MissingResourceError
+from deepprep.image.conform import to_ras
 from deepprep.image.volume import Volume
 from deepprep.nn.models import find_models_dir
-from deepprep.surface.filled import SIDES, fill_hemisphere
+from deepprep.surface.filled import fill_hemisphere
 from deepprep.surface.white_level import white_level
 
-AUTO, FASTCSR, SEGMENTATION = "auto", "fastcsr", "segmentation"
+AUTO, FASTCSR, SEGMENTATION, COMPACT = "auto", "fastcsr", "segmentation", "compact"
 
-CHOICES = (AUTO, FASTCSR, SEGMENTATION)
+CHOICES = (AUTO, FASTCSR, SEGMENTATION, COMPACT)
 """Values of --csr-engine."""
 
 FASTCSR_FILES = {"left": "lh_model.pth", "right": "rh_model.pth"}
 """Official weights. Free for academic research alone, so never fetched or shipped by us."""
+
+COMPACT_FILE = Path(__file__).parents[1] / "data" / "weights" / "level_set.safetensors"
+"""Weights of our own network, one for both sides."""
 
 
 class LevelEngineChoice(NamedTuple):
@@ -37,7 +39,7 @@ def choose_level_engine(
 
     Parameters
     ----------
-    name : {'auto', 'fastcsr', 'segmentation'}
+    name : {'auto', 'fastcsr', 'segmentation', 'compact'}
         ``auto`` takes the segmentation's level set: the accuracy of FastCSR's official weights
         could not be measured by us.
     models_dir : path, optional
@@ -48,7 +50,7 @@ def choose_level_engine(
     InputError
         When there is no engine of this name.
     MissingResourceError
-        When FastCSR is asked for and its weights are not there.
+        When a network is asked for and its weights are not there.
     """
     if name == AUTO:
         return LevelEngineChoice(
@@ -56,6 +58,14 @@ def choose_level_engine(
         )
     if name == SEGMENTATION:
         return LevelEngineChoice(SEGMENTATION, {}, "segmentation: asked for with --csr-engine.")
+    if name == COMPACT:
+        if not COMPACT_FILE.is_file():
+            raise MissingResourceError(
+                f"--csr-engine compact needs {COMPACT_FILE.name}, which this version of the package "
+                "does not hold: use --csr-engine segmentation."
+            )
+        both = dict.fromkeys(FASTCSR_FILES, COMPACT_FILE)
+        return LevelEngineChoice(COMPACT, both, "compact: asked for with --csr-engine.")
     if name != FASTCSR:
         raise InputError(f"--csr-engine {name} is not known: choose one of {', '.join(CHOICES)}.")
     folder = find_models_dir(models_dir)
@@ -70,50 +80,56 @@ def choose_level_engine(
     return LevelEngineChoice(FASTCSR, found, "fastcsr: asked for with --csr-engine.")
 
 
-def white_levels(
-    choice: LevelEngineChoice,
+def engine_level(
+    engine: str,
+    weights: str | Path | None,
+    side: str,
     labels: Volume,
-    image: Volume | None = None,
-    white: np.ndarray | None = None,
+    image: Volume,
     *,
-    head: Volume | None = None,
     device: str = "cpu",
-) -> dict[str, Volume]:
-    """Level set of the white surface of each hemisphere.
+) -> Volume:
+    """Level set of the white surface of a hemisphere by one of the engines.
 
     Parameters
     ----------
-    choice : LevelEngineChoice
+    engine : {'fastcsr', 'segmentation', 'compact'}
+    weights : path or None
+        Of this side, from :func:`choose_level_engine`; the segmentation has none.
+    side : {'left', 'right'}
     labels : Volume
-        (X, Y, Z) FreeSurfer numbers.
-    image : Volume, optional
-        Bias-corrected T1w on the same lattice.
-    white : (X, Y, Z) array, optional
-        Posterior of white matter; the segmentation's engine uses it.
-    head : Volume, optional
-        Whole head, for FastCSR; default ``image``.
+        (X, Y, Z) FreeSurfer numbers, any orientation.
+    image : Volume
+        Bias-corrected T1w of the whole head on the same lattice.
     device : str
-        Torch device, for FastCSR.
+        Torch device, for networks.
 
     Returns
     -------
-    dict of {'left', 'right'} to Volume
-        float32, mm, negative inside.
+    Volume
+        float32, mm, negative inside, isotropic.
+
+    Raises
+    ------
+    ValueError
+        If the engine is none of these or lacks its weights, or the weights are not its own.
     """
-    if choice.name == SEGMENTATION:
-        return {
-            side: white_level(fill_hemisphere(labels, side), labels, side, image, white)
-            for side in SIDES
-        }
+    if engine == SEGMENTATION:
+        return white_level(fill_hemisphere(labels, side), labels, side, image)
+    if weights is None or engine not in (FASTCSR, COMPACT):
+        raise ValueError(f"there is no engine {engine} with weights {weights}")
+    if engine == COMPACT:
+        from deepprep.surface.fastcsr.compact import compact_level, load_compact
+
+        net = load_compact(weights)
+        return compact_level(net, to_ras(labels), to_ras(image), side, device)
     from deepprep.surface.fastcsr.checkpoint import load_checkpoint
     from deepprep.surface.fastcsr.inference import fastcsr_levels
 
-    whole = head if head is not None else image
-    if whole is None:
-        raise ValueError("FastCSR needs the T1w, not labels alone")
-    nets = {side: load_checkpoint(path) for side, path in choice.files.items()}
     # eight mirrored passes take minutes on a GPU and most of an hour on a CPU
-    return fastcsr_levels(nets, whole, labels, device=device, mirror=device != "cpu")
+    mirror = device != "cpu"
+    nets = {side: load_checkpoint(weights)}
+    return fastcsr_levels(nets, image, labels, device=device, mirror=mirror)[side]
 
 
 def _find(folder: Path, file: str) -> Path | None:

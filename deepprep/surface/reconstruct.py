@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from deepprep.image.volume import Volume
 from deepprep.surface.curvature import mean_and_gaussian_curvature, smoothed
 from deepprep.surface.inflate import inflate, midthickness, smoothwm
-from deepprep.surface.initial_white import initial_white
+from deepprep.surface.initial_white import initial_white, surface_of_level
 from deepprep.surface.measures import grey_white_contrast, thickness, vertex_volumes
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.pial_placement import place_pial
@@ -58,6 +59,7 @@ def reconstruct_hemisphere(
     mask: Volume,
     *,
     white_posterior: np.ndarray | None = None,
+    level: Volume | None = None,
 ) -> Hemisphere:
     """Reconstruct the cortical surfaces of one hemisphere.
 
@@ -72,6 +74,10 @@ def reconstruct_hemisphere(
         Brain, on the same lattice; the pial surface stays in it.
     white_posterior : (X, Y, Z) array, optional
         Posterior of white matter of a segmentation.
+    level : Volume, optional
+        Level set of the white surface by another engine
+        (:func:`deepprep.surface.level_set.engine_level`), mm, negative inside, isotropic; it need
+        not lie on the lattice of ``t1w``. Labels and intensities give it otherwise.
 
     Returns
     -------
@@ -86,7 +92,10 @@ def reconstruct_hemisphere(
         if not volume.grid.same_as(t1w.grid):
             raise ValueError(f"the {name} and the T1w are not on the same lattice")
     clock = time.perf_counter()
-    first = initial_white(labels, t1w, white_posterior, sides=[side])[side]
+    if level is None:
+        first = initial_white(labels, t1w, white_posterior, sides=[side])[side]
+    else:
+        first = surface_of_level(level)
     cortex = cortex_vertices(first.mesh, labels, side)
     white, white_left = untangle(place_white(first.mesh, t1w, cortex), first.mesh)
     limits = pial_limits(white, t1w, labels, mask, side)
@@ -94,8 +103,7 @@ def reconstruct_hemisphere(
     smooth = smoothwm(white)
     inflated, sulc = inflate(smooth)
     middle = midthickness(white, pial)
-    overlays = _overlays(t1w, white, pial, middle, cortex)
-    overlays["sulc"] = sulc
+    overlays = measured(t1w, white, pial, cortex, {"sulc": sulc})
     report = first.report
     qc: dict[str, float] = {
         "euler_white": white.euler_number,
@@ -106,26 +114,49 @@ def reconstruct_hemisphere(
         "n_vertices": white.n_vertices,
         "seconds": time.perf_counter() - clock,
     }
-    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex,
-                      {name: v.astype(np.float32) for name, v in overlays.items()}, qc)  # fmt: skip
+    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex, overlays, qc)
 
 
-def _overlays(
-    t1w: Volume, white: Mesh, pial: Mesh, middle: Mesh, cortex: np.ndarray
+def measured(
+    t1w: Volume,
+    white: Mesh,
+    pial: Mesh,
+    cortex: np.ndarray,
+    known: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    mean, gaussian = mean_and_gaussian_curvature(white)
-    pial_mean, _ = mean_and_gaussian_curvature(pial)
-    return {
-        "thickness": np.where(cortex, thickness(white, pial), 0.0),
-        "curv": smoothed(white, mean),
-        "curv.pial": smoothed(pial, pial_mean),
-        "K": smoothed(white, gaussian),
-        "area": white.vertex_areas,
-        "area.mid": middle.vertex_areas,
-        "area.pial": pial.vertex_areas,
-        "volume": np.where(cortex, vertex_volumes(white, pial), 0.0),
-        "w-g.pct": np.where(cortex, grey_white_contrast(t1w, white, pial), 0.0),
+    """What is measured on a pair of surfaces.
+
+    Parameters
+    ----------
+    t1w : Volume
+    white, pial : Mesh
+        Same triangles, RAS mm.
+    cortex : (V,) bool array
+    known : mapping of str to (V,) array, optional
+        What is known already and is not computed again.
+
+    Returns
+    -------
+    dict of str to (V,) float32 array
+        Overlays of :class:`Hemisphere` (all but ``sulc``), and what was known.
+    """
+    recipes: dict[str, Callable[[], np.ndarray]] = {
+        "thickness": lambda: np.where(cortex, thickness(white, pial), 0.0),
+        "curv": lambda: smoothed(white, mean_and_gaussian_curvature(white)[0]),
+        "curv.pial": lambda: smoothed(pial, mean_and_gaussian_curvature(pial)[0]),
+        "K": lambda: smoothed(white, mean_and_gaussian_curvature(white)[1]),
+        "area": lambda: white.vertex_areas,
+        "area.mid": lambda: midthickness(white, pial).vertex_areas,
+        "area.pial": lambda: pial.vertex_areas,
+        "volume": lambda: np.where(cortex, vertex_volumes(white, pial), 0.0),
+        "w-g.pct": lambda: np.where(cortex, grey_white_contrast(t1w, white, pial), 0.0),
     }
+    out = dict(known or {})
+    if not {"curv", "K"} & set(out):
+        mean, gaussian = mean_and_gaussian_curvature(white)
+        out["curv"], out["K"] = smoothed(white, mean), smoothed(white, gaussian)
+    out |= {name: recipe() for name, recipe in recipes.items() if name not in out}
+    return {name: np.asarray(values, dtype=np.float32) for name, values in out.items()}
 
 
 def _topology(report: TopologyReport) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
 from deepprep.segmentation.engines import choose_engine
+from deepprep.surface.level_set import SEGMENTATION, LevelEngineChoice, choose_level_engine
 from deepprep.surface.sphere_engines import choose_sphere_engine
 
 
@@ -30,6 +31,12 @@ class Choices:
     seg_reason: str
     seg_threshold: float
     surf_recon: bool
+    fs_subjects_dir: str
+    """Empty when surfaces are computed."""
+    csr_engine: str
+    csr_files: dict[str, str]
+    """Weights by hemisphere, ``left`` and ``right``; empty for an engine without."""
+    csr_reason: str
     surf_recon_fallback: str
     sphere_engine: str
     sphere_files: dict[str, dict[str, str]]
@@ -74,10 +81,11 @@ class Choices:
         Raises
         ------
         MissingResourceError
-            When the weights of the segmentation asked for are not there.
+            When the weights of a network asked for are not there.
         """
         engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
         sphere = choose_sphere_engine(settings.sphere_engine, settings.models_dir)
+        level = chosen_level_engine(settings)
         return cls(
             bids_dir=str(settings.bids_dir),
             out_dir=str(settings.out_dir),
@@ -91,6 +99,10 @@ class Choices:
             seg_reason=reason,
             seg_threshold=settings.seg_threshold,
             surf_recon=settings.surf_recon == "on",
+            fs_subjects_dir=str(settings.fs_subjects_dir or ""),
+            csr_engine=level.name,
+            csr_files={side: str(path) for side, path in level.files.items()},
+            csr_reason=level.reason,
             surf_recon_fallback=settings.surf_recon_fallback,
             sphere_engine=sphere.name,
             sphere_files=sphere.files,
@@ -103,6 +115,18 @@ class Choices:
             fd_spike_mm=settings.fd_spike_threshold,
             dvars_spike=settings.dvars_spike_threshold,
         )
+
+
+def chosen_level_engine(settings: Settings) -> LevelEngineChoice:
+    """Engine of the cortical surfaces; nobody needs its weights when there are to be none.
+
+    Raises
+    ------
+    MissingResourceError
+        When its weights are not there.
+    """
+    name = settings.csr_engine if settings.surf_recon == "on" else SEGMENTATION
+    return choose_level_engine(name, settings.models_dir)
 
 
 def template_ids(spaces: tuple[OutputSpace, ...]) -> dict[str, OutputSpace]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fileformats.generic import File
 from pydra.compose import workflow
 
 from deepprep.bids.records import SubjectInputs, run_to_json
+from deepprep.bids.subjects_dir import find_subject_folder, used_files
 from deepprep.data.templates import TemplateFiles, template_files
 from deepprep.execution.stamp import weights_stamp
 from deepprep.image.brain_mask import weight_files
@@ -20,6 +22,7 @@ from deepprep.interfaces.anatomy import (
     SegmentBrain,
     WarpAnatomy,
 )
+from deepprep.interfaces.existing_surfaces import ReadSurfaces
 from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
 from deepprep.interfaces.publish_cortex import PublishCortex
@@ -29,6 +32,7 @@ from deepprep.interfaces.spheres import (
     RegisterHemisphere,
 )
 from deepprep.interfaces.surfaces import (
+    SIDES,
     PublishSurfaces,
     ReconstructHemisphere,
     RequireSurfaces,
@@ -159,15 +163,17 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         name="freesurfer",
     )
     workflow.add(
-        PublishFreeSurfer(**{name: getattr(freesurfer, name) for name in FREESURFER}, **where),
+        PublishFreeSurfer(
+            **{name: getattr(freesurfer, name) for name in FREESURFER},
+            given=str(_given_subject(inputs, options) or ""),
+            **where,
+        ),
         name="write_freesurfer",
     )
 
     cortex: dict[str, Any] = {}
     if options.surf_recon:
-        surfaces, cortex = _surfaces(
-            nu.t1w, brain, freesurfer, options, {**where, "bids_dir": options.bids_dir}
-        )
+        surfaces, cortex = _surfaces(nu.t1w, brain, freesurfer, options, where)
         if options.surf_recon_fallback == "none":
             waiting = workflow.add(
                 RequireSurfaces(mask=brain.mask, record=surfaces), name="require_surfaces"
@@ -206,16 +212,8 @@ def _surfaces(
     """Both hemispheres, their volumes and figure; a branch of its own, so that its failure leaves
     the volumetric outputs alone."""
     label = where["label"]
-    sides = {
-        side: workflow.add(
-            ReconstructHemisphere(
-                side=side, t1w=t1w, mask=brain.mask, labels=brain.labels, label=label
-            ),
-            name=f"surfaces_{side}",
-        )
-        for side in ("L", "R")
-    }
-    pair = {"left": sides["L"].surfaces, "right": sides["R"].surfaces}
+    found, given = _hemispheres(t1w, brain, options, where)
+    pair = {"left": found["left"], "right": found["right"]}
     volumes = workflow.add(
         SurfaceVolumes(
             **pair,
@@ -230,10 +228,13 @@ def _surfaces(
     written = workflow.add(
         PublishSurfaces(
             **pair,
-            left_info=sides["L"].info,
-            right_info=sides["R"].info,
+            left_info=found["left_info"],
+            right_info=found["right_info"],
             **{name: getattr(volumes, name) for name in SURFACE_VOLUMES},
             orig=freesurfer.orig,
+            engine_reason=options.csr_reason,
+            given=given,
+            bids_dir=options.bids_dir,
             **where,
         ),
         name="write_surfaces",
@@ -302,11 +303,59 @@ def _cortex(
             freesurfer_info=freesurfer.info,
             engine_reason=options.sphere_reason,
             spaces=[str(s) for s in options.spaces],
+            bids_dir=options.bids_dir,
             **where,
         ),
         name="write_cortex",
     )
     return {**pair, "left_spheres": spheres["L"].spheres, "right_spheres": spheres["R"].spheres}
+
+
+def _hemispheres(
+    t1w: Any, brain: Any, options: Choices, where: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Both hemispheres with their measures, computed or of a finished subject; and its folder."""
+    label = where["label"]
+    folder = _given_subject(SubjectInputs.from_json(where["subject"]), options)
+    if folder is not None:
+        read = workflow.add(
+            ReadSurfaces(
+                folder=str(folder),
+                stamps=[weights_stamp(path) for path in used_files(folder)],
+                t1w=t1w,
+                mask=brain.mask,
+                label=label,
+            ),
+            name="read_surfaces",
+        )
+        names = ("left", "right", "left_info", "right_info")
+        return {name: getattr(read, name) for name in names}, str(folder)
+    found: dict[str, Any] = {}
+    for side, name in SIDES.items():
+        files = [options.csr_files[name]] if options.csr_files else []
+        made = workflow.add(
+            ReconstructHemisphere(
+                side=side,
+                t1w=t1w,
+                mask=brain.mask,
+                labels=brain.labels,
+                engine=options.csr_engine,
+                files=files,
+                weights=[weights_stamp(path) for path in files],
+                device=options.device,
+                label=label,
+            ),
+            name=f"surfaces_{side}",
+        )
+        found |= {name: made.surfaces, f"{name}_info": made.info}
+    return found, ""
+
+
+def _given_subject(inputs: SubjectInputs, options: Choices) -> Path | None:
+    """Folder of the subject in --fs-subjects-dir."""
+    if not options.fs_subjects_dir:
+        return None
+    return find_subject_folder(options.fs_subjects_dir, inputs)
 
 
 def _normalise(

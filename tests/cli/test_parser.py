@@ -9,7 +9,8 @@ from deepprep.cli.options import FIXED, NO_EFFECT, REFUSED
 from deepprep.cli.parser import build_parser, parse
 from deepprep.cli.settings import make_settings
 from deepprep.config import Settings, from_toml, save_settings
-from deepprep.errors import InputError, NotAvailableError
+from deepprep.errors import InputError, MissingResourceError, NotAvailableError
+from deepprep.workflows.choices import Choices
 
 
 @pytest.fixture
@@ -175,6 +176,27 @@ def test_surfaces_are_on_unless_told_otherwise(settings_of):
     assert settings_of().surf_recon_fallback == "volume"
     with pytest.raises(InputError, match="surf-recon-fallback"):
         settings_of("--surf-recon-fallback", "nothing")
+
+
+def test_weights_of_the_surface_engine_are_looked_for_at_the_start(settings_of, tmp_path):
+    assert settings_of().csr_engine == "auto"
+    asked = settings_of("--csr-engine", "fastcsr", "--models-dir", str(tmp_path))
+    with pytest.raises(MissingResourceError, match=r"lh_model\.pth and rh_model\.pth"):
+        Choices.from_settings(asked, "cpu")
+    for name in ("lh_model.pth", "rh_model.pth"):
+        (tmp_path / name).touch()
+    choices = Choices.from_settings(asked, "cpu")
+    assert choices.csr_engine == "fastcsr" and Choices.from_json(choices.to_json()) == choices
+    assert choices.csr_files["right"] == str(tmp_path / "rh_model.pth")
+    with pytest.raises(InputError, match="csr-engine"):
+        settings_of("--csr-engine", "freesurfer")
+
+
+def test_weights_of_surfaces_are_not_needed_without_surfaces(settings_of, tmp_path):
+    asked = settings_of(
+        *("--csr-engine", "fastcsr", "--models-dir", str(tmp_path), "--surf-recon", "off")
+    )
+    assert Choices.from_settings(asked, "cpu").csr_engine == "segmentation"
 
 
 @pytest.mark.parametrize("space", ["fsaverage5", "fsnative"])

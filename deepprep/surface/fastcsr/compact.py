@@ -1,8 +1,7 @@
 """Our own, small version of FastCSR's network: one hemisphere at a time, 1 mm.
 
 The architecture is FastCSR's with fewer features and steps; one network serves both sides, right
-hemispheres are mirrored. No weights are shipped yet (``training/surface`` makes them), so the
-ladder of engines (:mod:`deepprep.surface.level_set`) does not offer it.
+hemispheres are mirrored. ``training/surface`` makes the weights.
 """
 
 from __future__ import annotations

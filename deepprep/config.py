@@ -74,6 +74,8 @@ class Settings:
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
     subject_anatomical_reference: str = "unbiased"
     """``unbiased`` (average of all T1w) or ``sessionwise`` (one reference for each session)."""
+    lesion_mask: Path | None = None
+    """Lesion of the one participant, instead of the ``*_roi`` files of the data set."""
     random_seed: int = 0
     """Seed of every random number generator."""
 
@@ -147,6 +149,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "surf_recon_fallback",
         "skull_strip_t1w",
         "subject_anatomical_reference",
+        "lesion_mask",
         "random_seed",
     ),
 }
@@ -222,7 +225,7 @@ def from_toml(path: str | os.PathLike) -> Settings:
 
 _PATHS = {
     *("bids_dir", "out_dir", "work_dir", "bids_filter_file", "bids_database_dir"),
-    *("models_dir", "config_file"),
+    *("models_dir", "lesion_mask", "config_file"),
 }
 _NUMBERS = {
     "slice_time_ref",

@@ -15,6 +15,7 @@ from pathlib import Path
 from deepprep.bids.fieldmaps import intended_paths
 from deepprep.bids.image_integrity import Finding, check_images
 from deepprep.bids.index import unreadable_sidecars
+from deepprep.bids.lesions import MASK_REMEDY, check_lesion
 from deepprep.bids.metadata_checks import check_bold, check_fieldmap, check_t1w
 from deepprep.bids.problems import Problem
 from deepprep.bids.records import (
@@ -190,7 +191,37 @@ def _check_subject(
             add(image, "warning", finding)
         for level, finding in [*check_fieldmap(image.metadata), *_intended(image, subject, root)]:
             add(image, level, finding)
+    problems += _lesions(subject, findings, root)
     return problems + _whole_subject(subject, problems, settings)
+
+
+def _lesions(
+    subject: SubjectInputs, findings: dict[str, Finding | None], root: Path
+) -> list[Problem]:
+    """Lesion masks. A bad one stops the participant: the lesion would pull the normalisation."""
+    found: list[tuple[Image, str, Finding]] = []
+    whole = [i for i in subject.t1w if findings[i.path] is None]
+    for image in subject.lesions:
+        finding = findings[image.path]
+        if finding is not None and finding.code == "ALL_ZERO":
+            empty = Finding("LESION_EMPTY", "the lesion mask is empty", MASK_REMEDY)
+            found.append((image, "error", empty))
+        elif finding is not None and finding.code != "CONSTANT":  # a mask has one value
+            found.append((image, "error", finding))
+        elif whole:
+            found += [(image, level, f) for level, f in check_lesion(image, whole)]
+    for image in subject.other_rois:
+        remedy = "It is not used: name it *_label-lesion_roi if it is a lesion."
+        what = "its label says that this region is not a lesion"
+        found.append((image, "warning", Finding("ROI_IGNORED", what, remedy)))
+    return [
+        Problem(
+            level, relative(image.path, root), finding.what, finding.remedy,
+            scope="subject" if level == "error" else "image", subject=subject.name,
+            code=finding.code,
+        )
+        for image, level, finding in found
+    ]  # fmt: skip
 
 
 def _whole_subject(
@@ -326,7 +357,7 @@ def _filter_note(settings: Settings) -> str:
 
 def _used_images(subject: SubjectInputs) -> list[Image]:
     references = [r.sbref for r in subject.bold if r.sbref is not None]
-    return [*subject.t1w, *subject.bold, *references, *subject.fieldmaps]
+    return [*subject.t1w, *subject.bold, *references, *subject.fieldmaps, *subject.lesions]
 
 
 def _without_damaged(run: Run, bad: dict[str, Problem]) -> Run:

@@ -63,7 +63,6 @@ REFUSED: dict[str, str] = {
     "--fs-threads": "does not exist here: use --omp-nthreads",
     # The seed text
     "--clinical-mode": NOT_YET,
-    "--lesion-mask": NOT_YET,
     "--surface-parcellation": NOT_YET + " (surfaces)",
     "--pe-direction": "does not exist here: write PhaseEncodingDirection in the JSON sidecar",
     "--topup-config": "does not exist here: no TOPUP is used",

@@ -247,6 +247,12 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         choices=REFERENCES,
         help="with several T1w: unbiased average of all (default), or one for each session",
     )
+    add(
+        "--lesion-mask",
+        metavar="FILE",
+        help="lesion of the one participant, left out of the normalisation (masks in the data set, "
+        "anat/*_label-lesion_roi.nii.gz, are found without it)",
+    )
     add("--random-seed", type=int, metavar="N", help="default 0")
 
 

@@ -90,6 +90,9 @@ def _subject(
             else "none (no template among the output spaces)"
         ),
     ]
+    if subject.lesions:
+        masks = ", ".join(i.name for i in subject.lesions)
+        lines.append(f"    lesion          {masks}, left out of the normalisation")
     estimate = anatomical(subject, len(templates), surfaces=settings.surf_recon == "on")
     lines.append(f"    estimate        {_sentence(estimate, settings)}")
     for run in subject.bold:

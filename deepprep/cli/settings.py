@@ -85,7 +85,7 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
             result[name] = () if labels == ("all",) else labels
     if "task_id" in options:
         result["task_id"] = _labels(options["task_id"], "task-")
-    for name in ("bids_filter_file", "bids_database_dir", "models_dir", "work_dir"):
+    for name in ("bids_filter_file", "bids_database_dir", "models_dir", "lesion_mask", "work_dir"):
         if name in options:
             result[name] = _path(options[name])
     result.update({name: options[name] for name in _UNCHANGED if name in options})
@@ -228,6 +228,8 @@ def _check_folders(settings: Settings) -> None:
         )
     if settings.bids_filter_file is not None and not settings.bids_filter_file.is_file():
         raise InputError(f"--bids-filter-file {settings.bids_filter_file} does not exist.")
+    if settings.lesion_mask is not None and not settings.lesion_mask.is_file():
+        raise InputError(f"--lesion-mask {settings.lesion_mask} does not exist: check the path.")
 
 
 def _labels(values: Sequence[str], prefix: str) -> tuple[str, ...]:

@@ -259,6 +259,7 @@ def Normalise(
     from deepprep.registration.diffeomorphic import ChannelPair, register_diffeomorphic
     from deepprep.registration.itk import write_composite
     from deepprep.registration.label_channels import LabelPair
+    from deepprep.registration.lesion import labels_outside
 
     files = {key: str(value) for key, value in template_files.items()}
     fixed = load_volume(files["brain"] if "brain" in files else files["t1w"])
@@ -272,13 +273,15 @@ def Normalise(
     moving_mask = working_copy(moving_mask, grid)
     moving = load_volume(str(t1w))
     moving = working_copy(moving.like(np.where(inside, moving.data, 0)), grid)
+    hole = load_volume(str(lesion)) if lesion is not None else None
     pair = None
     if "aseg" in files:
-        pair = LabelPair(load_volume(files["aseg"], np.uint8), load_volume(str(labels), np.uint8))
-    hole = load_volume(str(lesion)) if lesion is not None else None
+        own = load_volume(str(labels), np.uint8)
+        own = own if hole is None else labels_outside(own, hole)
+        pair = LabelPair(load_volume(files["aseg"], np.uint8), own)
     channels = [
-        ChannelPair(load_volume(files[name]), working_copy(load_volume(str(own)), grid))
-        for name, own in (("gm", gm), ("wm", wm))
+        ChannelPair(load_volume(files[name]), working_copy(load_volume(str(tissue)), grid))
+        for name, tissue in (("gm", gm), ("wm", wm))
         if name in files and pair is None
     ]
     affine = register_affine(

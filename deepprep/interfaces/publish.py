@@ -26,6 +26,7 @@ def PublishAnatomy(
     segmentation_info: File,
     tissue_figure: File,
     structure_figure: File,
+    lesion_info: File | None,
     engine_reason: str,
     surf_recon: bool,
     subject: str,
@@ -45,6 +46,8 @@ def PublishAnatomy(
         Results of the anatomical tasks.
     labels, uncertainty, segmentation_info, tissue_figure, structure_figure : File
         Results of the segmentation.
+    lesion_info : File or None
+        Of the lesion mask, where there is one.
     engine_reason : str
         Why this segmentation engine, in a phrase.
     surf_recon : bool
@@ -136,6 +139,8 @@ def PublishAnatomy(
         tasks[run.entities["task"]] = tasks.get(run.entities["task"], 0) + 1
     volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in segmented["volumes_ml"].items())
     warnings = [*problems, *segmented["warnings"]]
+    lesion = {} if lesion_info is None else read_json(lesion_info)
+    warnings += lesion.get("warnings", [])
     if not masked["plausible"]:
         warnings.append(
             f"The brain mask holds {masked['volume_ml']:.0f} ml, which is not plausible for a "
@@ -163,6 +168,17 @@ def PublishAnatomy(
             )
             if surf_recon
             else Decision("not made", "--surf-recon off"),
+            **(
+                {
+                    "Lesion mask": Decision(
+                        f"{lesion['ml']:.1f} ml, left out of the normalisation",
+                        f"{', '.join(lesion['names'])}; "
+                        f"{100 * lesion['share_in_brain']:.0f} % of it in the brain mask",
+                    )
+                }
+                if lesion
+                else {}
+            ),
             "Device": Decision(device),
         },
         problems=warnings,

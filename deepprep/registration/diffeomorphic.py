@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from deepprep.errors import InputError
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.label_channels import LabelPair, soft_groups
+from deepprep.registration.lesion import with_rim
 from deepprep.registration.pyramid import clean, crop, shrink
 from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
 from deepprep.registration.velocity import (
@@ -68,9 +68,6 @@ LABEL_SCALE = 1.5
 
 LESION_REACH_MM = 12.0
 """Width (Gaussian) from which the update is carried across a lesion."""
-
-LESION_RIM_MM = 2.0
-"""How far beyond its border a lesion is left out: the tissue there is swollen."""
 
 MAX_UPDATE_VOX = 0.75
 """Largest force at a voxel, before smoothing."""
@@ -200,7 +197,7 @@ def register_diffeomorphic(
     pairs = [ChannelPair(clean(fixed, fixed_mask, "fixed"), clean(moving, moving_mask, "moving"))]
     brain = pairs[0].fixed.data != 0
     if lesion is not None:
-        lesion = _with_rim(lesion)
+        lesion = with_rim(lesion)
     log: dict = {"levels": []}
     velocity: torch.Tensor | None = None
     previous: Grid | None = None
@@ -332,15 +329,6 @@ def _normal(image: torch.Tensor, box: Smoother, weight: torch.Tensor | None) -> 
     mean = box((image * weight)[None])[0] / share
     variance = (box((image**2 * weight)[None])[0] / share - mean**2).clamp(min=0.0)
     return weight * (image - mean) / (variance + CONTRAST_FLOOR**2).sqrt()
-
-
-def _with_rim(lesion: Volume) -> Volume:
-    """The lesion and what lies within ``LESION_RIM_MM`` of it, as 0 and 1."""
-    inside = np.nan_to_num(lesion.data) > 0.5
-    if not inside.any():
-        raise InputError("The lesion mask is empty: leave it out or give one with the lesion.")
-    around = ndimage.distance_transform_edt(~inside, sampling=lesion.zooms_mm)
-    return lesion.like((around <= LESION_RIM_MM).astype(np.float32))
 
 
 def _slopes(values: torch.Tensor) -> torch.Tensor:

@@ -155,6 +155,18 @@ _TEMPLATE_PAPERS = {
 }
 
 
+def lesion(volume_ml: float) -> Step:
+    """Lesion mask left out of the normalisation."""
+    return Step(
+        "lesion",
+        "anatomical",
+        f"A lesion mask of {volume_ml:.1f} ml was given. The lesion, and what lies within 2 mm of "
+        "it, was left out of the cost of the registrations to standard space (cost-function "
+        "masking [@brett_lesions]) and out of the brain structures that drive them; the "
+        "deformation there is carried across from around it.",
+    )
+
+
 def normalisation(spaces: Sequence[str]) -> Step:
     """Affine and diffeomorphic registration to standard spaces."""
     known = [_TEMPLATE_PAPERS.get(s, f"*{s}* [TemplateFlow ID: {s}]") for s in spaces]

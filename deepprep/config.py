@@ -66,6 +66,8 @@ class Settings:
     """Posterior from which a voxel is called brain structure."""
     models_dir: Path | None = None
     """Folder of official weights; ``None`` looks in DEEPPREP_MODELS_DIR and the user's cache."""
+    norm_engine: str = "auto"
+    """``auto`` (refine), ``refine``, ``synthmorph`` or ``synthmorph+refine``."""
     surf_recon: str = "on"
     """``on`` or ``off``: reconstruct the cortical surfaces."""
     surf_recon_fallback: str = "volume"
@@ -145,6 +147,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "seg_engine",
         "seg_threshold",
         "models_dir",
+        "norm_engine",
         "surf_recon",
         "surf_recon_fallback",
         "skull_strip_t1w",

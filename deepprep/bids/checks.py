@@ -191,17 +191,21 @@ def _check_subject(
             add(image, "warning", finding)
         for level, finding in [*check_fieldmap(image.metadata), *_intended(image, subject, root)]:
             add(image, level, finding)
-    problems += _lesions(subject, findings, root)
+    problems += _lesions(subject, findings, settings)
     return problems + _whole_subject(subject, problems, settings)
 
 
 def _lesions(
-    subject: SubjectInputs, findings: dict[str, Finding | None], root: Path
+    subject: SubjectInputs, findings: dict[str, Finding | None], settings: Settings
 ) -> list[Problem]:
     """Lesion masks. A bad one stops the participant: the lesion would pull the normalisation."""
     found: list[tuple[Image, str, Finding]] = []
     whole = [i for i in subject.t1w if findings[i.path] is None]
     for image in subject.lesions:
+        if settings.norm_engine == "synthmorph":
+            what = "the networks of --norm-engine synthmorph cannot leave a lesion out"
+            remedy = "Use --norm-engine refine or synthmorph+refine."
+            found.append((image, "error", Finding("LESION_ENGINE", what, remedy)))
         finding = findings[image.path]
         if finding is not None and finding.code == "ALL_ZERO":
             empty = Finding("LESION_EMPTY", "the lesion mask is empty", MASK_REMEDY)
@@ -214,6 +218,7 @@ def _lesions(
         remedy = "It is not used: name it *_label-lesion_roi if it is a lesion."
         what = "its label says that this region is not a lesion"
         found.append((image, "warning", Finding("ROI_IGNORED", what, remedy)))
+    root = settings.bids_dir
     return [
         Problem(
             level, relative(image.path, root), finding.what, finding.remedy,

@@ -98,6 +98,9 @@ SKULL_STRIP = ("auto", "skip", "force")
 SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 """Values of ``--seg-engine``."""
 
+NORM_ENGINES = ("auto", "refine", "synthmorph", "synthmorph+refine")
+"""Values of ``--norm-engine``."""
+
 SURF_RECON = ("on", "off")
 """Values of ``--surf-recon``."""
 

@@ -14,6 +14,7 @@ from deepprep.cli.options import (
     FIXED,
     IGNORABLE,
     NO_EFFECT,
+    NORM_ENGINES,
     REFERENCES,
     REFUSED,
     SEG_ENGINES,
@@ -220,6 +221,12 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of official weights (default $DEEPPREP_MODELS_DIR, then the user's cache; "
         "see deepprep models)",
+    )
+    add(
+        "--norm-engine",
+        choices=NORM_ENGINES,
+        help="normalisation: refine (the package's own; auto takes it), synthmorph (official "
+        "networks from the models folder, nothing else) or synthmorph+refine",
     )
     add(
         "--surf-recon",

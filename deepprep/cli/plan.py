@@ -84,8 +84,7 @@ def _subject(
         ),
         "    normalisation   "
         + (
-            f"affine, then stationary velocity field with local correlation, to "
-            f"{', '.join(templates)} (torch)"
+            f"{_normalisation(settings)} to {', '.join(templates)}"
             if templates
             else "none (no template among the output spaces)"
         ),
@@ -109,6 +108,13 @@ def _segmentation(settings: Settings) -> str:
 
     engine, _, reason = choose_engine(settings.seg_engine, settings.models_dir)
     return f"{engine.name} ({reason})"
+
+
+def _normalisation(settings: Settings) -> str:
+    from deepprep.registration.engines import choose_normalisation
+
+    reason = choose_normalisation(settings.norm_engine, settings.models_dir).reason
+    return f"affine, then stationary velocity field ({reason})"
 
 
 def _run(run: Run, spaces: Sequence[OutputSpace], settings: Settings, cost: Estimate) -> list[str]:

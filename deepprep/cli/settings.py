@@ -13,6 +13,7 @@ from deepprep.bids.spaces import parse_spaces
 from deepprep.cli.options import (
     FALLBACKS,
     IGNORABLE,
+    NORM_ENGINES,
     REFERENCES,
     SEG_ENGINES,
     SKULL_STRIP,
@@ -125,6 +126,7 @@ _UNCHANGED = (
         "dvars_spike_threshold",
         "seg_engine",
         "seg_threshold",
+        "norm_engine",
         "surf_recon",
         "surf_recon_fallback",
         "skull_strip_t1w",
@@ -198,6 +200,7 @@ def _check_values(settings: Settings) -> None:
     for flag, values, allowed in (
         ("--ignore", settings.ignore, IGNORABLE),
         ("--seg-engine", (settings.seg_engine,), SEG_ENGINES),
+        ("--norm-engine", (settings.norm_engine,), NORM_ENGINES),
         ("--surf-recon", (settings.surf_recon,), SURF_RECON),
         ("--surf-recon-fallback", (settings.surf_recon_fallback,), FALLBACKS),
         ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),

@@ -28,6 +28,7 @@ def PublishAnatomy(
     structure_figure: File,
     lesion_info: File | None,
     engine_reason: str,
+    norm_reason: str,
     surf_recon: bool,
     subject: str,
     spaces: list[str],
@@ -50,6 +51,8 @@ def PublishAnatomy(
         Of the lesion mask, where there is one.
     engine_reason : str
         Why this segmentation engine, in a phrase.
+    norm_reason : str
+        Why this engine of the normalisation, in a phrase that begins with its name.
     surf_recon : bool
         Whether surfaces are reconstructed, for the summary.
     subject : str
@@ -162,6 +165,7 @@ def PublishAnatomy(
                 f"Dice of extraction and segmentation {segmented['brain_dice']:.3f}",
             ),
             "Volume of the mask": Decision(f"{segmented['brain_ml']:.0f} ml", volumes),
+            "Normalisation": Decision(*norm_reason.split(": ", 1)),
             "Surfaces": Decision(
                 "white and pial, both hemispheres",
                 "see Cortical surfaces below; where that is missing they failed, see Errors",
@@ -235,7 +239,11 @@ def PublishTemplate(
     # Times differ from run to run: they belong to provenance.json, not to the derivatives.
     numbers = {k: v for k, v in measures.items() if isinstance(v, int | float) and k != "seconds"}
     return delivery.close(
-        steps=[methods.normalisation([template])],
+        steps=[
+            methods.normalisation(
+                [template], measures["engine"], "brain structures" in measures["driven_by"]
+            )
+        ],
         metrics={f"{inputs.name}_to-{template}": numbers},
     )
 

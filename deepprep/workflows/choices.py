@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
+from deepprep.registration.engines import choose_normalisation
 from deepprep.segmentation.engines import choose_engine
 
 
@@ -28,6 +29,9 @@ class Choices:
     seg_files: tuple[str, ...]
     seg_reason: str
     seg_threshold: float
+    norm_engine: str
+    norm_files: tuple[str, ...]
+    norm_reason: str
     surf_recon: bool
     surf_recon_fallback: str
     skull_strip_t1w: str
@@ -49,7 +53,7 @@ class Choices:
     def from_json(cls, text: str) -> Choices:
         """Read what :meth:`to_json` wrote."""
         raw = json.loads(text)
-        tuples = {name: tuple(raw[name]) for name in ("output_spaces", "seg_files")}
+        tuples = {name: tuple(raw[name]) for name in ("output_spaces", "seg_files", "norm_files")}
         return cls(**{**raw, **tuples})
 
     @classmethod
@@ -68,6 +72,7 @@ class Choices:
             When the weights of the segmentation asked for are not there.
         """
         engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
+        norm = choose_normalisation(settings.norm_engine, settings.models_dir)
         return cls(
             bids_dir=str(settings.bids_dir),
             out_dir=str(settings.out_dir),
@@ -80,6 +85,9 @@ class Choices:
             seg_files=tuple(str(path) for path in files),
             seg_reason=reason,
             seg_threshold=settings.seg_threshold,
+            norm_engine=norm.name,
+            norm_files=tuple(str(path) for path in norm.files),
+            norm_reason=norm.reason,
             surf_recon=settings.surf_recon == "on",
             surf_recon_fallback=settings.surf_recon_fallback,
             skull_strip_t1w=settings.skull_strip_t1w,

@@ -108,7 +108,8 @@ def test_the_lesion_does_not_pull_the_normalisation(sick, tmp_path):
         found = Normalise(
             t1w=sick["t1w"], mask=sick["mask"], gm=sick["mask"], wm=sick["mask"],
             csf=sick["mask"], labels=sick["labels"], template="healthy",
-            template_files=template, lesion=lesion, device="cpu", seed=0, label="sub-01",
+            template_files=template, lesion=lesion, engine="refine", files=[],
+            weights=[], device="cpu", seed=0, label="sub-01",
         )(cache_root=tmp_path)  # fmt: skip
         mask = load_volume(str(sick["mask"]))
         points = np.argwhere(mask.data > 0)[::7] @ mask.affine[:3, :3].T + mask.affine[:3, 3]

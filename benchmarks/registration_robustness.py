@@ -190,9 +190,7 @@ def row(name: str, head: Volume, mask: np.ndarray, given: argparse.Namespace) ->
             for n in (name, "reference")
         )
         error = np.linalg.norm(undo.map_points(own) - reference, axis=1)
-        cells.append(
-            f"{error.mean():.2f} ({np.percentile(error, 95):.2f}, {error.max():.2f})"
-        )
+        cells.append(f"{error.mean():.2f} ({np.percentile(error, 95):.2f}, {error.max():.2f})")
     brain = load_volume(f"{stem(given, name)}_mask.nii.gz")
     back = resample(brain, head.grid, Affine(np.array(log["move"])), "linear").data > 0.5
     dice = 2 * (back & mask).sum() / (back.sum() + mask.sum())

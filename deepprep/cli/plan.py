@@ -78,7 +78,8 @@ def _subject(
         "    tissues         posteriors and local intensities, partial volume",
         "    surfaces        "
         + (
-            "white and pial, FreeSurfer files and GIFTI"
+            "white and pial, spheres registered to fsaverage and fsLR, parcels "
+            f"({', '.join(settings.surface_parcellation)})"
             if settings.surf_recon == "on"
             else "none (--surf-recon off)"
         ),

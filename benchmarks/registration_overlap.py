@@ -185,7 +185,9 @@ def run(job: Job, given: argparse.Namespace) -> None:
             sys.executable, "-m", "benchmarks.registration_overlap", str(given.shared_data),
             str(given.work), "--one", job.method, job.fixed, job.moving,
         ]  # fmt: skip
-    threads = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2"}
+    threads = dict.fromkeys(
+        ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
     subprocess.run(command, check=True, env={**os.environ, **threads})
     print(job, Path(f"{out}.json").read_text(), flush=True)
 

@@ -66,6 +66,8 @@ class Settings:
     """Posterior from which a voxel is called brain structure."""
     models_dir: Path | None = None
     """Folder of official weights; ``None`` looks in DEEPPREP_MODELS_DIR and the user's cache."""
+    norm_engine: str = "auto"
+    """``auto`` (refine), ``refine``, ``synthmorph`` or ``synthmorph+refine``."""
     surf_recon: str = "on"
     """``on`` or ``off``: reconstruct the cortical surfaces."""
     fs_subjects_dir: Path | None = None
@@ -84,6 +86,8 @@ class Settings:
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
     subject_anatomical_reference: str = "unbiased"
     """``unbiased`` (average of all T1w) or ``sessionwise`` (one reference for each session)."""
+    lesion_mask: Path | None = None
+    """Lesion of the one participant, instead of the ``*_roi`` files of the data set."""
     random_seed: int = 0
     """Seed of every random number generator."""
 
@@ -153,6 +157,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "seg_engine",
         "seg_threshold",
         "models_dir",
+        "norm_engine",
         "surf_recon",
         "fs_subjects_dir",
         "csr_engine",
@@ -162,6 +167,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "medial_surface_nan",
         "skull_strip_t1w",
         "subject_anatomical_reference",
+        "lesion_mask",
         "random_seed",
     ),
 }
@@ -237,7 +243,7 @@ def from_toml(path: str | os.PathLike) -> Settings:
 
 _PATHS = {
     *("bids_dir", "out_dir", "work_dir", "bids_filter_file", "bids_database_dir"),
-    *("models_dir", "fs_subjects_dir", "config_file"),
+    *("models_dir", "fs_subjects_dir", "lesion_mask", "config_file"),
 }
 _NUMBERS = {
     "slice_time_ref",

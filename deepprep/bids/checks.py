@@ -15,6 +15,7 @@ from pathlib import Path
 from deepprep.bids.fieldmaps import intended_paths
 from deepprep.bids.image_integrity import Finding, check_images
 from deepprep.bids.index import unreadable_sidecars
+from deepprep.bids.lesions import MASK_REMEDY, check_lesion
 from deepprep.bids.metadata_checks import check_bold, check_fieldmap, check_t1w
 from deepprep.bids.problems import Problem
 from deepprep.bids.records import (
@@ -193,7 +194,42 @@ def _check_subject(
             add(image, level, finding)
     if settings.fs_subjects_dir is not None:
         problems += check_subject_folder(settings.fs_subjects_dir, subject)
+    problems += _lesions(subject, findings, settings)
     return problems + _whole_subject(subject, problems, settings)
+
+
+def _lesions(
+    subject: SubjectInputs, findings: dict[str, Finding | None], settings: Settings
+) -> list[Problem]:
+    """Lesion masks. A bad one stops the participant: the lesion would pull the normalisation."""
+    found: list[tuple[Image, str, Finding]] = []
+    whole = [i for i in subject.t1w if findings[i.path] is None]
+    for image in subject.lesions:
+        if settings.norm_engine == "synthmorph":
+            what = "the networks of --norm-engine synthmorph cannot leave a lesion out"
+            remedy = "Use --norm-engine refine or synthmorph+refine."
+            found.append((image, "error", Finding("LESION_ENGINE", what, remedy)))
+        finding = findings[image.path]
+        if finding is not None and finding.code == "ALL_ZERO":
+            empty = Finding("LESION_EMPTY", "the lesion mask is empty", MASK_REMEDY)
+            found.append((image, "error", empty))
+        elif finding is not None and finding.code != "CONSTANT":  # a mask has one value
+            found.append((image, "error", finding))
+        elif whole:
+            found += [(image, level, f) for level, f in check_lesion(image, whole)]
+    for image in subject.other_rois:
+        remedy = "It is not used: name it *_label-lesion_roi if it is a lesion."
+        what = "its label says that this region is not a lesion"
+        found.append((image, "warning", Finding("ROI_IGNORED", what, remedy)))
+    root = settings.bids_dir
+    return [
+        Problem(
+            level, relative(image.path, root), finding.what, finding.remedy,
+            scope="subject" if level == "error" else "image", subject=subject.name,
+            code=finding.code,
+        )
+        for image, level, finding in found
+    ]  # fmt: skip
 
 
 def _whole_subject(
@@ -329,7 +365,7 @@ def _filter_note(settings: Settings) -> str:
 
 def _used_images(subject: SubjectInputs) -> list[Image]:
     references = [r.sbref for r in subject.bold if r.sbref is not None]
-    return [*subject.t1w, *subject.bold, *references, *subject.fieldmaps]
+    return [*subject.t1w, *subject.bold, *references, *subject.fieldmaps, *subject.lesions]
 
 
 def _without_damaged(run: Run, bad: dict[str, Problem]) -> Run:

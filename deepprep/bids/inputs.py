@@ -11,6 +11,7 @@ from typing import Any
 
 from deepprep.bids.fieldmaps import FoundFieldmaps, choose_fieldmap, find_fieldmaps
 from deepprep.bids.index import chosen_participants, make_layout
+from deepprep.bids.lesions import is_lesion
 from deepprep.bids.problems import Problem
 from deepprep.bids.records import (
     Entities,
@@ -45,10 +46,11 @@ QUERIES: dict[str, dict[str, Any]] = {
     "bold": {"datatype": "func", "suffix": "bold", "part": ["mag", None]},
     "sbref": {"datatype": "func", "suffix": "sbref", "part": ["mag", None]},
     "fmap": {"datatype": "fmap"},
+    "roi": {"datatype": "anat", "suffix": "roi"},
 }
 """What each kind of image is in a BIDS data set; ``--bids-filter-file`` refines these."""
 
-FILTER_KINDS = (*QUERIES, "roi")
+FILTER_KINDS = tuple(QUERIES)
 
 
 def collect(settings: Settings) -> list[SubjectInputs]:
@@ -74,7 +76,23 @@ def collect(settings: Settings) -> list[SubjectInputs]:
     for label in labels:
         images = {kind: by_label.get(label, []) for kind, by_label in found.items()}
         result += _subject(layout, label, images, filters.get("fmap"), settings)
-    return result
+    return result if settings.lesion_mask is None else [_given_lesion(result, settings)]
+
+
+def _given_lesion(subjects: list[SubjectInputs], settings: Settings) -> SubjectInputs:
+    """The one participant, with the mask of ``--lesion-mask`` instead of those of the data set."""
+    path = settings.lesion_mask
+    assert path is not None
+    if len(subjects) != 1:
+        names = ", ".join(s.name for s in subjects[:3]) + (" ..." if len(subjects) > 3 else "")
+        raise InputError(
+            f"--lesion-mask {path} is for one participant, and {len(subjects)} are chosen "
+            f"({names}): choose one with --participant-label (and --session-label), or put each "
+            "mask beside its T1w as *_label-lesion_roi.nii.gz."
+        )
+    shape, zooms = _header(str(path))
+    mask = Image(path=str(path), entities=entities_of(path), shape=shape, zooms=zooms)
+    return dataclasses.replace(subjects[0], lesions=(mask,), other_rois=())
 
 
 def entities_of(path: str | Path) -> Entities:
@@ -194,6 +212,8 @@ def _subject(
         flair=tuple(images["flair"]),
         fieldmaps=tuple(images["fmap"]),
         rejected_fieldmaps=fieldmaps.failed,
+        lesions=tuple(i for i in images["roi"] if is_lesion(i)),
+        other_rois=tuple(i for i in images["roi"] if not is_lesion(i)),
     )
     whole = dataclasses.replace(whole, sessions=_sessions(whole))
     if settings.subject_anatomical_reference != "sessionwise" or not whole.sessions:
@@ -283,4 +303,6 @@ def _only_session(subject: SubjectInputs, session: str) -> SubjectInputs:
         t2w=keep(subject.t2w),
         flair=keep(subject.flair),
         fieldmaps=keep(subject.fieldmaps),
+        lesions=keep(subject.lesions),
+        other_rois=keep(subject.other_rois),
     )

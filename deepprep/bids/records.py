@@ -128,6 +128,10 @@ class SubjectInputs:
     """The session of the anatomical reference in the session-wise mode."""
     rejected_fieldmaps: tuple[RejectedFieldmap, ...] = ()
     """Field maps of the participant that no run could use."""
+    lesions: tuple[Image, ...] = ()
+    """Lesion masks, left out of the normalisation."""
+    other_rois: tuple[Image, ...] = ()
+    """ROI files in the ``anat`` folder that are named after something else than a lesion."""
 
     @property
     def name(self) -> str:
@@ -159,6 +163,8 @@ class SubjectInputs:
             fieldmaps=tuple(_image(i) for i in raw["fieldmaps"]),
             anatomical_session=raw["anatomical_session"],
             rejected_fieldmaps=tuple(_rejected(r) for r in raw["rejected_fieldmaps"]),
+            lesions=tuple(_image(i) for i in raw["lesions"]),
+            other_rois=tuple(_image(i) for i in raw["other_rois"]),
         )
 
 

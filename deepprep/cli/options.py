@@ -61,7 +61,6 @@ REFUSED: dict[str, str] = {
     "--fs-threads": "does not exist here: use --omp-nthreads",
     # The seed text
     "--clinical-mode": NOT_YET,
-    "--lesion-mask": NOT_YET,
     "--pe-direction": "does not exist here: write PhaseEncodingDirection in the JSON sidecar",
     "--topup-config": "does not exist here: no TOPUP is used",
     "--max-concurrent": "does not exist here: limit tasks with --nprocs and --mem",
@@ -95,6 +94,9 @@ SKULL_STRIP = ("auto", "skip", "force")
 
 SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 """Values of ``--seg-engine``."""
+
+NORM_ENGINES = ("auto", "refine", "synthmorph", "synthmorph+refine")
+"""Values of ``--norm-engine``."""
 
 SPHERE_ENGINES = ("auto", "sugar", "refine")
 """Values of ``--sphere-engine``."""

@@ -15,6 +15,7 @@ from deepprep.cli.options import (
     FIXED,
     IGNORABLE,
     NO_EFFECT,
+    NORM_ENGINES,
     REFERENCES,
     REFUSED,
     SEG_ENGINES,
@@ -225,6 +226,12 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         "see deepprep models)",
     )
     add(
+        "--norm-engine",
+        choices=NORM_ENGINES,
+        help="normalisation: refine (the package's own; auto takes it), synthmorph (official "
+        "networks from the models folder, nothing else) or synthmorph+refine",
+    )
+    add(
         "--surf-recon",
         nargs="?",
         const="on",
@@ -280,6 +287,12 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         "--subject-anatomical-reference",
         choices=REFERENCES,
         help="with several T1w: unbiased average of all (default), or one for each session",
+    )
+    add(
+        "--lesion-mask",
+        metavar="FILE",
+        help="lesion of the one participant, left out of the normalisation (masks in the data set, "
+        "anat/*_label-lesion_roi.nii.gz, are found without it)",
     )
     add("--random-seed", type=int, metavar="N", help="default 0")
 

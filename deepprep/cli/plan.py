@@ -91,12 +91,14 @@ def _subject(
         ),
         "    normalisation   "
         + (
-            f"affine, then stationary velocity field with local correlation, to "
-            f"{', '.join(templates)} (torch)"
+            f"{_normalisation(settings)} to {', '.join(templates)}"
             if templates
             else "none (no template among the output spaces)"
         ),
     ]
+    if subject.lesions:
+        masks = ", ".join(i.name for i in subject.lesions)
+        lines.append(f"    lesion          {masks}, left out of the normalisation")
     estimate = anatomical(subject, len(templates), surfaces=settings.surf_recon == "on")
     lines.append(f"    estimate        {_sentence(estimate, settings)}")
     for run in subject.bold:
@@ -124,6 +126,13 @@ def _surface_source(settings: Settings, subject: SubjectInputs) -> str:
         if folder is not None:
             return f"those of {folder} (--fs-subjects-dir)"
     return chosen_level_engine(settings).reason
+
+
+def _normalisation(settings: Settings) -> str:
+    from deepprep.registration.engines import choose_normalisation
+
+    reason = choose_normalisation(settings.norm_engine, settings.models_dir).reason
+    return f"affine, then stationary velocity field ({reason})"
 
 
 def _run(run: Run, spaces: Sequence[OutputSpace], settings: Settings, cost: Estimate) -> list[str]:

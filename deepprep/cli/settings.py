@@ -14,6 +14,7 @@ from deepprep.cli.options import (
     CSR_ENGINES,
     FALLBACKS,
     IGNORABLE,
+    NORM_ENGINES,
     REFERENCES,
     SEG_ENGINES,
     SKULL_STRIP,
@@ -97,6 +98,7 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
         "bids_filter_file",
         "bids_database_dir",
         "models_dir",
+        "lesion_mask",
         "fs_subjects_dir",
         "work_dir",
     ):
@@ -143,6 +145,7 @@ _UNCHANGED = (
         "dvars_spike_threshold",
         "seg_engine",
         "seg_threshold",
+        "norm_engine",
         "surf_recon",
         "csr_engine",
         "surf_recon_fallback",
@@ -219,6 +222,7 @@ def _check_values(settings: Settings) -> None:
     for flag, values, allowed in (
         ("--ignore", settings.ignore, IGNORABLE),
         ("--seg-engine", (settings.seg_engine,), SEG_ENGINES),
+        ("--norm-engine", (settings.norm_engine,), NORM_ENGINES),
         ("--surf-recon", (settings.surf_recon,), SURF_RECON),
         ("--csr-engine", (settings.csr_engine,), CSR_ENGINES),
         ("--surf-recon-fallback", (settings.surf_recon_fallback,), FALLBACKS),
@@ -257,6 +261,8 @@ def _check_folders(settings: Settings) -> None:
         raise InputError("--fs-subjects-dir contradicts --surf-recon off: give one.")
     if settings.bids_filter_file is not None and not settings.bids_filter_file.is_file():
         raise InputError(f"--bids-filter-file {settings.bids_filter_file} does not exist.")
+    if settings.lesion_mask is not None and not settings.lesion_mask.is_file():
+        raise InputError(f"--lesion-mask {settings.lesion_mask} does not exist: check the path.")
 
 
 def _labels(values: Sequence[str], prefix: str) -> tuple[str, ...]:

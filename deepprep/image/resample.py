@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from deepprep.image.label_vote import vote
 from deepprep.image.volume import Grid, Volume
 
 Interpolation = Literal["cubic", "linear", "nearest", "label"]
@@ -155,11 +156,8 @@ def sample_linear(
 
 
 def _resample_labels(labels: np.ndarray, coords: np.ndarray, fill: int) -> np.ndarray:
-    best = np.full(coords.shape[1:], 1e-6, dtype=np.float32)
-    out = np.full(coords.shape[1:], fill, dtype=labels.dtype)
-    for value in np.unique(labels):
-        score = sample_linear(labels == value, coords)
-        take = score > best
-        out[take] = value
-        best[take] = score[take]
-    return out
+    out = np.empty(coords[0].size, np.int64)
+    points = np.ascontiguousarray(coords.reshape(3, -1), dtype=np.float32)
+    numbers = np.rint(labels) if np.issubdtype(labels.dtype, np.floating) else labels
+    vote(np.ascontiguousarray(numbers, dtype=np.int64), points, fill, out)
+    return out.reshape(coords.shape[1:]).astype(labels.dtype)

@@ -223,6 +223,9 @@ def Normalise(
     template: str,
     template_files: dict[str, File],
     lesion: File | None,
+    engine: str,
+    files: list[str],
+    weights: list[str],
     device: str,
     seed: int,
     label: str,
@@ -242,6 +245,10 @@ def Normalise(
         Where it has labels, their overlap drives the map; else the tissue maps do.
     lesion : File or None
         Mask of a lesion in the space of the T1w: left out of all costs and bridged.
+    engine : str
+        ``refine``, ``synthmorph`` or ``synthmorph+refine``.
+    files, weights : list of str
+        Files of the affine and the deformation network, and their hashes.
     device, seed, label
         Torch device, random seed, subject.
 
@@ -256,13 +263,20 @@ def Normalise(
     from deepprep.interfaces.files import keep_json
     from deepprep.interfaces.nifti import load_volume
     from deepprep.registration.affine import register_affine
-    from deepprep.registration.diffeomorphic import ChannelPair, register_diffeomorphic
+    from deepprep.registration.diffeomorphic import (
+        LEVELS,
+        ChannelPair,
+        register_diffeomorphic,
+    )
+    from deepprep.registration.flow import flow_of
     from deepprep.registration.itk import write_composite
     from deepprep.registration.label_channels import LabelPair
+    from deepprep.registration.lesion import labels_outside
+    from deepprep.registration.synthmorph.engine import network_affine, network_velocity
 
-    files = {key: str(value) for key, value in template_files.items()}
-    fixed = load_volume(files["brain"] if "brain" in files else files["t1w"])
-    fixed_mask = load_volume(files["mask"]) if "mask" in files else None
+    template_paths = {key: str(value) for key, value in template_files.items()}
+    fixed = load_volume(template_paths.get("brain") or template_paths["t1w"])
+    fixed_mask = load_volume(template_paths["mask"]) if "mask" in template_paths else None
     if fixed_mask is None:
         fixed_mask = fixed.like((fixed.data > 0).astype(np.float32))
     fixed = fixed.like(np.where(fixed_mask.data > 0.5, fixed.data, 0).astype(np.float32))
@@ -272,28 +286,44 @@ def Normalise(
     moving_mask = working_copy(moving_mask, grid)
     moving = load_volume(str(t1w))
     moving = working_copy(moving.like(np.where(inside, moving.data, 0)), grid)
-    pair = None
-    if "aseg" in files:
-        pair = LabelPair(load_volume(files["aseg"], np.uint8), load_volume(str(labels), np.uint8))
     hole = load_volume(str(lesion)) if lesion is not None else None
+    pair = None
+    if "aseg" in template_paths:
+        own = load_volume(str(labels), np.uint8)
+        own = own if hole is None else labels_outside(own, hole)
+        pair = LabelPair(load_volume(template_paths["aseg"], np.uint8), own)
     channels = [
-        ChannelPair(load_volume(files[name]), working_copy(load_volume(str(own)), grid))
-        for name, own in (("gm", gm), ("wm", wm))
-        if name in files and pair is None
+        ChannelPair(load_volume(template_paths[name]), working_copy(load_volume(str(tissue)), grid))
+        for name, tissue in (("gm", gm), ("wm", wm))
+        if name in template_paths and pair is None
     ]
-    affine = register_affine(
-        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, labels=pair, lesion=hole,
-        device=device,
-    )  # fmt: skip
-    result = register_diffeomorphic(
-        fixed, moving, affine, fixed_mask=fixed_mask, moving_mask=moving_mask,
-        channels=channels, labels=pair, lesion=hole, device=device, seed=seed,
-    )  # fmt: skip
+    driven_by = "image and brain structures" if pair else "image and tissue maps"
+    start, levels = None, list(LEVELS)
+    if engine == "refine":
+        affine = register_affine(
+            fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, labels=pair,
+            lesion=hole, device=device,
+        )  # fmt: skip
+    else:
+        affine = network_affine(fixed, moving, files[0], device=device)
+        start = network_velocity(fixed, moving, affine, files[1], device=device)
+        # a network's field is past the coarsest level
+        levels = levels[1:]
+    if engine == "synthmorph" and start is not None:
+        driven_by = "networks"
+        result = flow_of(start, fixed, affine, device=device)
+    else:
+        result = register_diffeomorphic(
+            fixed, moving, affine, fixed_mask=fixed_mask, moving_mask=moving_mask,
+            channels=channels, labels=pair, lesion=hole, start=start, levels=levels,
+            device=device, seed=seed,
+        )  # fmt: skip
     to_template = write_composite(Path.cwd() / "to_template.h5", result.fixed_to_moving())
     to_t1w = write_composite(Path.cwd() / "to_t1w.h5", result.moving_to_fixed())
     info = {
         "template": template,
-        "driven_by": "image and brain structures" if pair else "image and tissue maps",
+        "engine": engine,
+        "driven_by": driven_by,
         "lesion_ml": None if hole is None else _volume_ml(hole),
         **result.log,
     }

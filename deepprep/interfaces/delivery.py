@@ -97,11 +97,11 @@ def read_records(out_dir: Path, subject: str | None = None) -> list[dict[str, An
         record = json.loads(path.read_text(encoding="utf-8"))
         if subject is None or record["subject"] == subject:
             found.append(record)
-    rank = {"anat": 0}
+    rank = {"anat": 0, "lesion": 1}
     found.sort(
         key=lambda r: (
             r["subject"],
-            rank.get(r["part"], 1 if r["part"].startswith(("template-", "space-")) else 2),
+            rank.get(r["part"], 2 if r["part"].startswith(("template-", "space-")) else 3),
             r["part"],
         )
     )

@@ -26,7 +26,9 @@ def PublishAnatomy(
     segmentation_info: File,
     tissue_figure: File,
     structure_figure: File,
+    lesion_info: File | None,
     engine_reason: str,
+    norm_reason: str,
     surf_recon: bool,
     subject: str,
     spaces: list[str],
@@ -45,8 +47,12 @@ def PublishAnatomy(
         Results of the anatomical tasks.
     labels, uncertainty, segmentation_info, tissue_figure, structure_figure : File
         Results of the segmentation.
+    lesion_info : File or None
+        Of the lesion mask, where there is one.
     engine_reason : str
         Why this segmentation engine, in a phrase.
+    norm_reason : str
+        Why this engine of the normalisation, in a phrase that begins with its name.
     surf_recon : bool
         Whether surfaces are reconstructed, for the summary.
     subject : str
@@ -136,6 +142,8 @@ def PublishAnatomy(
         tasks[run.entities["task"]] = tasks.get(run.entities["task"], 0) + 1
     volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in segmented["volumes_ml"].items())
     warnings = [*problems, *segmented["warnings"]]
+    lesion = {} if lesion_info is None else read_json(lesion_info)
+    warnings += lesion.get("warnings", [])
     if not masked["plausible"]:
         warnings.append(
             f"The brain mask holds {masked['volume_ml']:.0f} ml, which is not plausible for a "
@@ -157,12 +165,24 @@ def PublishAnatomy(
                 f"Dice of extraction and segmentation {segmented['brain_dice']:.3f}",
             ),
             "Volume of the mask": Decision(f"{segmented['brain_ml']:.0f} ml", volumes),
+            "Normalisation": Decision(*norm_reason.split(": ", 1)),
             "Surfaces": Decision(
                 "white and pial, both hemispheres",
                 "see Cortical surfaces below; where that is missing they failed, see Errors",
             )
             if surf_recon
             else Decision("not made", "--surf-recon off"),
+            **(
+                {
+                    "Lesion mask": Decision(
+                        f"{lesion['ml']:.1f} ml, left out of the normalisation",
+                        f"{', '.join(lesion['names'])}; "
+                        f"{100 * lesion['share_in_brain']:.0f} % of it in the brain mask",
+                    )
+                }
+                if lesion
+                else {}
+            ),
             "Device": Decision(device),
         },
         problems=warnings,
@@ -219,7 +239,11 @@ def PublishTemplate(
     # Times differ from run to run: they belong to provenance.json, not to the derivatives.
     numbers = {k: v for k, v in measures.items() if isinstance(v, int | float) and k != "seconds"}
     return delivery.close(
-        steps=[methods.normalisation([template])],
+        steps=[
+            methods.normalisation(
+                [template], measures["engine"], "brain structures" in measures["driven_by"]
+            )
+        ],
         metrics={f"{inputs.name}_to-{template}": numbers},
     )
 

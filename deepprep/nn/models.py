@@ -77,6 +77,19 @@ def _v1(view: str) -> WeightFile:
     )
 
 
+_SYNTHMORPH_LICENCE = (
+    "not settled: MIT or CC BY 4.0 according to synthmorph.io as quoted by others, FreeSurfer's "
+    "licence according to others; read it before use"
+)
+
+
+def _synthmorph(view: str, file: str, size_bytes: int, sha256: str) -> WeightFile:
+    urls = (f"https://surfer.nmr.mgh.harvard.edu/docs/synthmorph/{file}",)
+    return WeightFile(
+        "synthmorph", view, file, size_bytes, f"sha256:{sha256}", urls, _SYNTHMORPH_LICENCE
+    )
+
+
 REGISTRY = (
     _vinn("coronal", 22_399_783),
     _vinn("axial", 22_399_769, "md5:f16e78dd069eed2ec659674e0fdb697b"),
@@ -84,6 +97,18 @@ REGISTRY = (
     _v1("coronal"),
     _v1("axial"),
     _v1("sagittal"),
+    _synthmorph(
+        "affine",
+        "synthmorph.affine.2.h5",
+        51_455_312,
+        "1ac5304b683036e5177f5b4ad38fa09fcbbe7883e742d6fa5bdaedd0e619ced6",
+    ),
+    _synthmorph(
+        "deformation",
+        "synthmorph.deform.3.h5",
+        3_508_630_424,
+        "95b367cd30788cc647e4704b650642fc1d70d7e419c20c04f1ba1b2902bc6536",
+    ),
 )
 """All official weights that an engine of this package can use."""
 
@@ -122,7 +147,7 @@ def locate(weight: WeightFile, folder: Path) -> Path | None:
 
 
 def find_weight_files(engine: str, folder: Path) -> list[Path] | None:
-    """Files of an engine, coronal, axial, sagittal, or None when one of them is missing."""
+    """Files of an engine in the order of the registry, or None when one of them is missing."""
     found = [locate(weight, folder) for weight in weights_of(engine)]
     files = [path for path in found if path is not None]
     return files if files and len(files) == len(found) else None

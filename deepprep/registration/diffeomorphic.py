@@ -11,25 +11,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from deepprep.errors import InputError
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.flow import (
+    DeformableResult,
+    finish,
+    lattice,
+    refine,
+    voxel_velocity,
+)
 from deepprep.registration.label_channels import LabelPair, soft_groups
+from deepprep.registration.lesion import with_rim
 from deepprep.registration.pyramid import clean, crop, shrink
-from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
+from deepprep.registration.transforms import Affine, Displacement
 from deepprep.registration.velocity import (
     Smoother,
     border_window,
     exponential,
     identity,
-    invert,
     pull,
-    sample,
 )
 from deepprep.registration.warping import demons_force
 
@@ -51,9 +56,6 @@ LEVELS = (
 )
 """Coarse to fine: the Gaussians keep force (fluid) and velocity (diffusion) smooth."""
 
-MARGIN_MM = 18.0
-"""How far the working lattice reaches beyond the fixed brain."""
-
 WINDOW_RADIUS_VOX = 4
 """Half width of the window of local correlation."""
 
@@ -69,23 +71,11 @@ LABEL_SCALE = 1.5
 LESION_REACH_MM = 12.0
 """Width (Gaussian) from which the update is carried across a lesion."""
 
-LESION_RIM_MM = 2.0
-"""How far beyond its border a lesion is left out: the tissue there is swollen."""
-
 MAX_UPDATE_VOX = 0.75
 """Largest force at a voxel, before smoothing."""
 
-MIN_JACOBIAN = 0.12
-"""Smallest determinant allowed at any corner of any cell."""
-
 SEARCH_STEP_VOX = 0.7
 """Largest first step of the flow during the search."""
-
-FINAL_STEP_VOX = 0.3
-"""Largest first step of the final flow."""
-
-MAX_SMOOTHINGS = 50
-"""Passes of local smoothing against folding; none to three are usual."""
 
 STOP_GAIN = 2e-4
 """A level ends when five iterations gain less agreement than this."""
@@ -108,45 +98,6 @@ class ChannelPair:
     weight: float = 1.0
 
 
-@dataclass(frozen=True)
-class DeformableResult:
-    """A diffeomorphic map and its inverse.
-
-    Parameters
-    ----------
-    forward : Displacement
-        Fixed points to fixed points; acts BEFORE ``init``.
-    inverse : Displacement
-        Undoes ``forward``; acts after ``init`` was inverted. Same lattice.
-    velocity : Displacement
-        The stationary velocity in mm; ``forward`` is its flow over unit time.
-    init : Affine
-        Fixed points to moving points.
-    log : dict
-        Seconds; of each level the iterations and the agreement (mean local correlation, less
-        the mismatch of tissue maps); smallest Jacobian; smoothings against folding.
-
-    Notes
-    -----
-    Total map of fixed points to moving points: ``p -> init(forward(p))``, of moving points
-    to fixed points: ``q -> inverse(init^-1(q))``.
-    """
-
-    forward: Displacement
-    inverse: Displacement
-    velocity: Displacement
-    init: Affine
-    log: dict = field(default_factory=dict)
-
-    def fixed_to_moving(self) -> Chain:
-        """Fixed points -> moving points; resamples the MOVING image onto a fixed lattice."""
-        return Chain([self.forward, self.init])
-
-    def moving_to_fixed(self) -> Chain:
-        """Moving points -> fixed points; resamples the FIXED image onto a moving lattice."""
-        return Chain([self.init.inverse(), self.inverse])
-
-
 def register_diffeomorphic(
     fixed: Volume,
     moving: Volume,
@@ -157,6 +108,7 @@ def register_diffeomorphic(
     channels: Sequence[ChannelPair] = (),
     labels: LabelPair | None = None,
     lesion: Volume | None = None,
+    start: Displacement | None = None,
     levels: Sequence[Level] = LEVELS,
     device: str = "cpu",
     seed: int = 0,
@@ -178,6 +130,8 @@ def register_diffeomorphic(
     lesion : Volume, optional
         Mask (above 0.5 is inside) in the MOVING space: nothing there or within 2 mm of it
         counts, and the map is carried across from around it.
+    start : Displacement, optional
+        Stationary velocity in mm (RAS) in the fixed space, to begin with instead of zero.
     levels : sequence of Level
         Resolutions, coarse to fine.
     device : str
@@ -200,20 +154,22 @@ def register_diffeomorphic(
     pairs = [ChannelPair(clean(fixed, fixed_mask, "fixed"), clean(moving, moving_mask, "moving"))]
     brain = pairs[0].fixed.data != 0
     if lesion is not None:
-        lesion = _with_rim(lesion)
+        lesion = with_rim(lesion)
     log: dict = {"levels": []}
     velocity: torch.Tensor | None = None
     previous: Grid | None = None
     for level in levels:
-        grid = _lattice(fixed.grid, brain, level.spacing_mm)
+        grid = lattice(fixed.grid, brain, level.spacing_mm)
+        if start is not None and velocity is None:
+            velocity = voxel_velocity(start, grid, device)
         if previous is not None and velocity is not None:
-            velocity = _refine(velocity, previous, grid)
+            velocity = refine(velocity, previous, grid)
         work = _Work(grid, level, pairs, channels, labels, lesion, init, device)
         velocity, entry = work.run(velocity)
         log["levels"].append(entry)
         previous = grid
     assert velocity is not None and previous is not None
-    result = _finish(velocity, previous, fixed.grid, init, log)
+    result = finish(velocity, previous, fixed.grid, init, log)
     log["seconds"] = round(time.perf_counter() - started, 2)
     return result
 
@@ -334,47 +290,9 @@ def _normal(image: torch.Tensor, box: Smoother, weight: torch.Tensor | None) -> 
     return weight * (image - mean) / (variance + CONTRAST_FLOOR**2).sqrt()
 
 
-def _with_rim(lesion: Volume) -> Volume:
-    """The lesion and what lies within ``LESION_RIM_MM`` of it, as 0 and 1."""
-    inside = np.nan_to_num(lesion.data) > 0.5
-    if not inside.any():
-        raise InputError("The lesion mask is empty: leave it out or give one with the lesion.")
-    around = ndimage.distance_transform_edt(~inside, sampling=lesion.zooms_mm)
-    return lesion.like((around <= LESION_RIM_MM).astype(np.float32))
-
-
 def _slopes(values: torch.Tensor) -> torch.Tensor:
     """(C, 3, X, Y, Z) central differences per voxel."""
     return torch.stack(torch.gradient(values, dim=(1, 2, 3)), dim=1)
-
-
-def _lattice(fixed: Grid, brain: np.ndarray, spacing_mm: float) -> Grid:
-    """Lattice along the fixed axes that covers the brain with margin."""
-    zooms = fixed.zooms_mm
-    low = np.zeros(3)
-    high = (np.array(fixed.shape) - 1) * zooms
-    for axis in range(3):
-        used = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        low[axis] = used[0] * zooms[axis] - MARGIN_MM
-        high[axis] = used[-1] * zooms[axis] + MARGIN_MM
-    shape = np.ceil((high - low) / spacing_mm).astype(int) + 1
-    affine = fixed.affine.copy()
-    affine[:3, 3] += fixed.affine[:3, :3] @ (low / zooms)
-    affine[:3, :3] = fixed.affine[:3, :3] / zooms * spacing_mm
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-
-
-def _embed(velocity: torch.Tensor, grid: Grid, fixed: Grid) -> tuple[torch.Tensor, Grid]:
-    """The velocity, zero beyond its lattice, on one that covers the fixed image as well."""
-    corners = np.array([[0, 0, 0], np.array(fixed.shape) - 1]) @ fixed.affine[:3, :3].T
-    corners = (corners + fixed.affine[:3, 3]) @ grid.ras2vox[:3, :3].T + grid.ras2vox[:3, 3]
-    before = np.maximum(np.ceil(-corners[0] - 1e-6), 0).astype(int)
-    after = np.maximum(np.ceil(corners[1] - np.array(grid.shape) + 1 - 1e-6), 0).astype(int)
-    pad = [int(n) for axis in (2, 1, 0) for n in (before[axis], after[axis])]
-    affine = grid.affine.copy()
-    affine[:3, 3] -= grid.affine[:3, :3] @ before
-    padded = torch.nn.functional.pad(velocity, pad)
-    return padded, Grid((padded.shape[1], padded.shape[2], padded.shape[3]), affine)
 
 
 def _on(volume: Volume, grid: Grid, init: Affine | None, stretch: bool = True) -> np.ndarray:
@@ -395,55 +313,3 @@ def _on(volume: Volume, grid: Grid, init: Affine | None, stretch: bool = True) -
     return ndimage.affine_transform(
         data, to_vox[:3, :3], to_vox[:3, 3], grid.shape, np.float32, order=1, mode="constant"
     )
-
-
-def _refine(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:
-    """The velocity on a finer lattice along the same axes, in voxels of that lattice."""
-    to_coarse = coarse.ras2vox @ fine.affine
-    ident = identity(fine.shape, velocity.device)
-    scale = torch.tensor(np.diag(to_coarse)[:3].copy(), dtype=torch.float32)
-    shift = torch.tensor(to_coarse[:3, 3].copy(), dtype=torch.float32)
-    view = (3, 1, 1, 1)
-    scale, shift = scale.to(velocity.device).reshape(view), shift.to(velocity.device).reshape(view)
-    return sample(velocity, ident * scale + shift, "zeros") / scale
-
-
-def _finish(
-    velocity: torch.Tensor, grid: Grid, fixed: Grid, init: Affine, log: dict
-) -> DeformableResult:
-    """Flow, inverse and proof that neither folds; smooths the velocity where they would."""
-    ident = identity(grid.shape, velocity.device)
-    smooth = Smoother(grid.shape, 1.5, device=velocity.device)
-    window = border_window(grid.shape, 4, velocity.device)
-    smoothings = 0
-    while True:
-        forward = exponential(velocity, ident, FINAL_STEP_VOX)
-        tight = corner_determinant(_to_ras(forward, grid))
-        if tight.min() > MIN_JACOBIAN:
-            inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX), ident)
-            tight = np.minimum(tight, corner_determinant(_to_ras(inverse, grid)))
-            if tight.min() > MIN_JACOBIAN:
-                break
-        if smoothings == MAX_SMOOTHINGS:
-            raise RuntimeError("the registration folds however smooth its velocity is made")
-        smoothings += 1
-        share = _near(tight < 2 * MIN_JACOBIAN, smoothings, velocity.device)
-        velocity = (velocity + share * (smooth(velocity) - velocity)) * window
-    log["smoothed_against_folding"] = smoothings
-    log["smallest_jacobian"] = round(float(tight.min()), 4)
-    there, back, flow = (_to_ras(*_embed(f, grid, fixed)) for f in (forward, inverse, velocity))
-    return DeformableResult(there, back, flow, init, log)
-
-
-def _near(cells: np.ndarray, reach_vox: int, device: torch.device) -> torch.Tensor:
-    """(X, Y, Z) weights: one at the marked cells, fading to zero a few voxels away."""
-    # each pass reaches further, so that in the end the whole field is smoothed
-    marked = np.pad(cells, [(0, 1)] * 3)
-    distance = ndimage.distance_transform_edt(~marked)
-    weight = np.clip(1.5 - distance / (2.0 + 2.0 * reach_vox), 0.0, 1.0)
-    return torch.from_numpy(weight.astype(np.float32)).to(device)
-
-
-def _to_ras(field_vox: torch.Tensor, grid: Grid) -> Displacement:
-    vectors = field_vox.permute(1, 2, 3, 0).cpu().numpy()
-    return Displacement(vectors @ grid.affine[:3, :3].T.astype(np.float32), grid.affine)

@@ -6,6 +6,7 @@ figure may be on different grids: they are compared in world coordinates.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "plot_confound_correlation",
     "plot_coregistration",
     "plot_dseg",
+    "plot_lesion",
     "plot_rois",
     "plot_structures",
     "plot_surfaces",
@@ -127,6 +129,25 @@ def plot_structures(t1w: Volume, mask: Volume, labels: Volume, out_svg: str | os
     ]
     layer = Layer(t1w, "T1w", grey_window(t1w, mask))
     return write_mosaic(out_svg, [layer], contours, layout, "Brain structures")
+
+
+def plot_lesion(t1w: Volume, mask: Volume, lesion: Volume, out_svg: str | os.PathLike) -> Path:
+    """T1w with the contours of the lesion mask and of the brain mask; all slices cut the lesion.
+
+    Parameters
+    ----------
+    t1w, mask, lesion : Volume
+        Preprocessed T1w, brain mask (sets the view), lesion mask.
+    out_svg : path-like
+        File to write.
+    """
+    layout = dataclasses.replace(layout_around(mask), cuts=layout_around(lesion).cuts)
+    contours = [
+        Contour(mask, WHITE_COLOUR, "brain mask"),
+        Contour(lesion, MASK_COLOUR, "lesion mask"),
+    ]
+    layer = Layer(t1w, "T1w", grey_window(t1w, mask))
+    return write_mosaic(out_svg, [layer], contours, layout, "Lesion mask")
 
 
 def plot_surfaces(

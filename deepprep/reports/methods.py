@@ -204,17 +204,44 @@ _TEMPLATE_PAPERS = {
 }
 
 
-def normalisation(spaces: Sequence[str]) -> Step:
-    """Affine and diffeomorphic registration to standard spaces."""
+def lesion(volume_ml: float) -> Step:
+    """Lesion mask left out of the normalisation."""
+    return Step(
+        "lesion",
+        "anatomical",
+        f"A lesion mask of {volume_ml:.1f} ml was given. The lesion, and what lies within 2 mm of "
+        "it, was left out of the cost of the registrations to standard space (cost-function "
+        "masking [@brett_lesions]) and out of the brain structures that drive them; the "
+        "deformation there is carried across from around it.",
+    )
+
+
+_NORMALISATION_TEXTS = {
+    "refine": "by an affine registration that maximised mutual information [@nmi], followed by a "
+    "diffeomorphic one: a stationary velocity field [@dartel], exponentiated by scaling and "
+    "squaring [@log_euclidean], maximised {what} of the brain-extracted images from coarse to "
+    "fine resolution.",
+    "synthmorph": "by the affine and the diffeomorphic network of *SynthMorph* [@synthmorph; "
+    "@synthmorph_joint] with their official weights.",
+    "synthmorph+refine": "by the affine and the diffeomorphic network of *SynthMorph* "
+    "[@synthmorph; @synthmorph_joint] with their official weights. The stationary velocity field "
+    "[@dartel] was then refined: exponentiated by scaling and squaring [@log_euclidean], it "
+    "maximised {what} of the brain-extracted images.",
+}
+
+
+def normalisation(spaces: Sequence[str], engine: str = "refine", with_labels: bool = False) -> Step:
+    """Affine and diffeomorphic registration to standard spaces, by the engine's name."""
     known = [_TEMPLATE_PAPERS.get(s, f"*{s}* [TemplateFlow ID: {s}]") for s in spaces]
+    what = "the local cross-correlation [@syn]"
+    if with_labels:
+        what += ", and the overlap of the brain structures with those of the template,"
     noun = "standard space" if len(spaces) == 1 else f"{len(spaces)} standard spaces"
     return Step(
         "normalisation",
         "anatomical",
-        f"The T1w reference was normalised to {noun} by an affine registration followed by a "
-        "diffeomorphic one: a stationary velocity field [@dartel], exponentiated by scaling and "
-        "squaring [@log_euclidean], maximised the local cross-correlation [@syn] of the "
-        "brain-extracted images from coarse to fine resolution. "
+        f"The T1w reference was normalised to {noun} "
+        f"{_NORMALISATION_TEXTS.get(engine, f'by {engine}.').format(what=what)} "
         f"The templates, from TemplateFlow [@templateflow], were: {_join(known)}.",
     )
 

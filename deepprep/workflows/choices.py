@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
+from deepprep.registration.engines import choose_normalisation
 from deepprep.segmentation.engines import choose_engine
 from deepprep.surface.level_set import SEGMENTATION, LevelEngineChoice, choose_level_engine
 from deepprep.surface.sphere_engines import choose_sphere_engine
@@ -30,6 +31,9 @@ class Choices:
     seg_files: tuple[str, ...]
     seg_reason: str
     seg_threshold: float
+    norm_engine: str
+    norm_files: tuple[str, ...]
+    norm_reason: str
     surf_recon: bool
     fs_subjects_dir: str
     """Empty when surfaces are computed."""
@@ -64,7 +68,7 @@ class Choices:
         raw = json.loads(text)
         tuples = {
             name: tuple(raw[name])
-            for name in ("output_spaces", "seg_files", "surface_parcellation")
+            for name in ("output_spaces", "seg_files", "norm_files", "surface_parcellation")
         }
         return cls(**{**raw, **tuples})
 
@@ -84,6 +88,7 @@ class Choices:
             When the weights of a network asked for are not there.
         """
         engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
+        norm = choose_normalisation(settings.norm_engine, settings.models_dir)
         sphere = choose_sphere_engine(settings.sphere_engine, settings.models_dir)
         level = chosen_level_engine(settings)
         return cls(
@@ -98,6 +103,9 @@ class Choices:
             seg_files=tuple(str(path) for path in files),
             seg_reason=reason,
             seg_threshold=settings.seg_threshold,
+            norm_engine=norm.name,
+            norm_files=tuple(str(path) for path in norm.files),
+            norm_reason=norm.reason,
             surf_recon=settings.surf_recon == "on",
             fs_subjects_dir=str(settings.fs_subjects_dir or ""),
             csr_engine=level.name,

@@ -24,6 +24,7 @@ from deepprep.interfaces.anatomy import (
 )
 from deepprep.interfaces.existing_surfaces import ReadSurfaces
 from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
+from deepprep.interfaces.lesion import PlaceLesion, PublishLesion
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
 from deepprep.interfaces.publish_cortex import PublishCortex
 from deepprep.interfaces.spheres import (
@@ -128,6 +129,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         "wm": brain.wm,
         "csf": brain.csf,
     }
+    lesion = _lesion(inputs, nu.t1w, brain.mask, conformed.info, where, options.bids_dir)
     written = workflow.add(
         PublishAnatomy(
             **anatomy,
@@ -139,7 +141,9 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             segmentation_info=brain.info,
             tissue_figure=figures.tissues,
             structure_figure=figures.structures,
+            lesion_info=None if lesion is None else lesion.info,
             engine_reason=options.seg_reason,
+            norm_reason=options.norm_reason,
             surf_recon=options.surf_recon,
             spaces=[str(s) for s in options.spaces],
             problems=problems,
@@ -183,7 +187,15 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     transforms: dict[str, Any] = {}
     for template, space in template_ids(options.spaces).items():
         normalised = _normalise(
-            {**anatomy, "labels": brain.labels}, template, space, options, label
+            {
+                **anatomy,
+                "labels": brain.labels,
+                "lesion": None if lesion is None else lesion.lesion,
+            },
+            template,
+            space,
+            options,
+            label,
         )
         workflow.add(
             PublishTemplate(
@@ -358,16 +370,44 @@ def _given_subject(inputs: SubjectInputs, options: Choices) -> Path | None:
     return find_subject_folder(options.fs_subjects_dir, inputs)
 
 
+def _lesion(
+    inputs: SubjectInputs, t1w: Any, mask: Any, conform_info: Any, where: dict[str, Any], bids: str
+) -> Any:
+    """The lesion mask on the T1w, or None where there is none."""
+    if not inputs.lesions:
+        return None
+    placed = workflow.add(
+        PlaceLesion(
+            masks=[File(i.path) for i in inputs.lesions],
+            originals=[File(i.path) for i in inputs.t1w],
+            t1w=t1w,
+            brain=mask,
+            conform_info=conform_info,
+            label=where["label"],
+        ),
+        name="lesion",
+    )
+    workflow.add(
+        PublishLesion(
+            lesion=placed.lesion, info=placed.info, figure=placed.figure, bids_dir=bids, **where
+        ),
+        name="write_lesion",
+    )
+    return placed
+
+
 def _normalise(
     anatomy: dict[str, Any], template: str, space: Any, options: Choices, label: str
 ) -> Any:
     files = template_files(space.name, 1, space.cohort)
     return workflow.add(
         Normalise(
-            **{k: anatomy[k] for k in ("t1w", "mask", "gm", "wm", "csf", "labels")},
+            **{k: anatomy[k] for k in ("t1w", "mask", "gm", "wm", "csf", "labels", "lesion")},
             template=template,
             template_files=present(files, ("t1w", "brain", "mask", "aseg", "gm", "wm", "csf")),
-            lesion=None,
+            engine=options.norm_engine,
+            files=list(options.norm_files),
+            weights=[weights_stamp(path) for path in options.norm_files],
             device=options.device,
             seed=options.random_seed,
             label=label,

@@ -132,3 +132,29 @@ def test_an_image_keeps_its_range_and_its_empty_background():
     out = resample_image(volume, volume.grid, moved).data
     assert out.min() == 0 and out.max() == 100
     assert (out != 0).sum() == pytest.approx(12**3, rel=0.1)
+
+
+def test_labels_are_the_arg_max_of_their_interpolated_maps():
+    rng = np.random.default_rng(5)
+    coarse = rng.choice(np.array([0, 2, 3, 41, 1035], np.int16), (5, 6, 4))
+    labels = np.kron(coarse, np.ones((3, 3, 3), np.int16))
+    volume = Volume(labels, np.diag([1.0, 1.2, 1.5, 1.0]))
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() * 0.8
+    turned[:3, 3] = (-2, -3, 1)
+    target = Grid((24, 22, 20), turned)
+    out = resample(volume, target, None, "label", fill=7)
+    coords = input_voxels(volume.grid, target, None)
+    values = np.unique(labels)
+    maps = [np.pad((labels == value).astype(np.float64), 1) for value in values]
+    scores = np.stack(
+        [ndimage.map_coordinates(m, coords + 1.0, order=1, mode="constant") for m in maps]
+    )
+    expected = np.where(scores.max(0) > 1e-6, values[scores.argmax(0)], 7)
+    ordered = np.sort(scores, axis=0)
+    sure = ordered[-1] - ordered[-2] > 1e-5  # elsewhere rounding decides
+    sure |= scores.max(0) == 0
+    assert out.data.dtype == np.int16
+    np.testing.assert_array_equal(out.data[sure], expected[sure])
+    assert sure.mean() > 0.9
+    assert (out.data == 7).any()

@@ -25,7 +25,11 @@ def test_registry_holds_what_is_published():
         "aparc_vinn_axial_v2.0.0.pkl": 22_399_769,
         "aparc_vinn_sagittal_v2.0.0.pkl": 22_375_598,
     }
-    assert [w.file for w in REGISTRY if w.checksum] == ["aparc_vinn_axial_v2.0.0.pkl"]
+    assert [w.file for w in REGISTRY if w.checksum] == [
+        "aparc_vinn_axial_v2.0.0.pkl",
+        "synthmorph.affine.2.h5",
+        "synthmorph.deform.3.h5",
+    ]
     assert weights_of("fastsurfer") == weights_of("fastsurfer-vinn")
     assert weights_of("nothing") == []
 

@@ -1,11 +1,12 @@
 """What depends on what in the workflow of a subject."""
 
+import numpy as np
 import pytest
 
 from deepprep.bids.inputs import collect
 from deepprep.workflows.choices import Choices
 from deepprep.workflows.subject import Subject
-from tests.bids.datasets import settings_for, write_dataset
+from tests.bids.datasets import T1W_SHAPE, settings_for, write_dataset, write_image
 
 SIX, NINE = "MNI152NLin6Asym", "MNI152NLin2009cAsym"
 RUN = "sub_01_task_rest_bold"
@@ -14,7 +15,10 @@ RUN = "sub_01_task_rest_bold"
 @pytest.fixture
 def needs(tmp_path):
     """For each node, by name, all nodes that must have run before it."""
-    root = write_dataset(tmp_path / "bids")
+    return needs_of(write_dataset(tmp_path / "bids"))
+
+
+def needs_of(root):
     settings = settings_for(
         root, output_spaces=("func", "T1w", f"{SIX}:res-2", f"{NINE}:res-2", f"{NINE}:res-1")
     )
@@ -38,3 +42,18 @@ def test_outputs_in_a_template_need_that_template_only(needs):
     assert {f"{RUN}_fit", f"normalise_{SIX}"} <= needs[f"{RUN}_{SIX}"]
     assert not [other for other in needs[f"{RUN}_{SIX}"] if NINE in other]
     assert f"{RUN}_native" not in needs[f"{RUN}_{NINE}"]
+
+
+def test_a_lesion_goes_to_every_normalisation_and_to_the_summary(tmp_path):
+    root = write_dataset(tmp_path / "bids")
+    mask = np.zeros(T1W_SHAPE, np.int16)
+    mask[2:5, 3:6, 4:7] = 1
+    write_image(root / "sub-01/anat/sub-01_label-lesion_roi.nii.gz", mask.shape, data=mask)
+    needs = needs_of(root)
+    for name in ("write_lesion", "write_anatomy", f"normalise_{SIX}", f"normalise_{NINE}"):
+        assert "lesion" in needs[name], name
+    assert "lesion" not in needs["segmentation"]
+
+
+def test_without_a_lesion_there_is_no_such_task(needs):
+    assert not [name for name in needs if "lesion" in name]

@@ -51,18 +51,27 @@ class KerasLayer:
         return [tuple(a.shape) for a in self.arrays]
 
 
-def load_detector(path: str | os.PathLike, filters: int = 256, maps: int = 64) -> FeatureDetector:
+def load_detector(
+    path: str | os.PathLike, filters: int | None = None, maps: int | None = None
+) -> FeatureDetector:
     """Feature detector of ``synthmorph.affine.2.h5`` or ``synthmorph.rigid.1.h5``.
+
+    Parameters
+    ----------
+    path : path-like
+    filters, maps : int, optional
+        Width and feature maps that the file must have; its own when absent (the official one has
+        256 and 64; ``deepprep models verify`` says whether a file is the official one).
 
     Raises
     ------
     InputError
         The file is not of this network.
     """
-    net = FeatureDetector(filters, maps)
-    convs = [*net.down, *net.same, net.last]
     with _open(path) as file:
         layers = [layer for layer in keras_layers(file) if layer.arrays]
+        net = FeatureDetector(filters or _width(layers, 0), maps or _width(layers, -1))
+        convs = [*net.down, *net.same, net.last]
         _check_count(path, len(layers), len(convs), "convolutions")
         for layer, conv in zip(layers, convs):
             kernel, bias = _expect(path, layer, [_keras_shape(conv), (conv.out_channels,)])
@@ -71,7 +80,7 @@ def load_detector(path: str | os.PathLike, filters: int = 256, maps: int = 64) -
 
 
 def load_deformation(
-    path: str | os.PathLike, strength: float = DEFAULT_STRENGTH, filters: int = 256
+    path: str | os.PathLike, strength: float = DEFAULT_STRENGTH, filters: int | None = None
 ) -> DeformationNet:
     """Deformation network of ``synthmorph.deform.3.h5`` (or ``.2``) at one strength.
 
@@ -80,6 +89,8 @@ def load_deformation(
     path : path-like
     strength : float
         Regularisation, 0 to 1.
+    filters : int, optional
+        Width that the file must have; its own when absent (256 in the official one).
 
     Raises
     ------
@@ -88,10 +99,10 @@ def load_deformation(
     """
     if not 0.0 <= strength <= 1.0:
         raise InputError(f"The regularisation of SynthMorph is 0 to 1, not {strength}.")
-    net = DeformationNet(filters)
-    convs = [*net.down, *net.up, *net.fine, net.last]
     with _open(path) as file:
         layers = [layer for layer in keras_layers(file) if layer.arrays]
+        net = DeformationNet(filters or _width(layers[HYPER_LAYERS:], 0))
+        convs = [*net.down, *net.up, *net.fine, net.last]
         _check_count(path, len(layers), HYPER_LAYERS + len(convs), "layers")
         code = hyper_code(path, layers[:HYPER_LAYERS], strength)
         for layer, conv in zip(layers[HYPER_LAYERS:], convs):
@@ -153,6 +164,12 @@ def _open(path: str | os.PathLike) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise InputError(f"{path} cannot be read as a Keras .h5 file: fetch it again.") from error
+
+
+def _width(layers: list[KerasLayer], index: int) -> int:
+    """Output channels of a layer: the length of its last array, the bias."""
+    shapes = layers[index].shapes if layers else []
+    return int(shapes[-1][0]) if shapes and len(shapes[-1]) == 1 else 1
 
 
 def _check_count(path: str | os.PathLike, found: int, wanted: int, what: str) -> None:

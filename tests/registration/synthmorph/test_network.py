@@ -1,6 +1,5 @@
 """Parameter counts as published, antisymmetry, integration against float64, loading of .h5 files."""
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from deepprep.registration.synthmorph.network import (
     integrate,
 )
 from deepprep.registration.synthmorph.weights import load_deformation, load_detector
+from tests.registration.synthmorph.random_weights import convs_of, keras_file
 
 RNG = np.random.default_rng(1)
 SMALL = 4
@@ -65,24 +65,6 @@ def test_integration_is_scaling_and_squaring_in_float64():
         )
     found = integrate(torch.from_numpy(velocity.astype(np.float32)))
     np.testing.assert_allclose(found, field, atol=1e-3 * np.abs(field).max())
-
-
-def keras_file(path, layers):
-    """A file as Keras writes it: ``layers`` is a list of lists of arrays."""
-    with h5py.File(path, "w") as file:
-        names = [f"layer_{k}" for k in range(len(layers) + 1)]
-        file.attrs["layer_names"] = [n.encode() for n in names]
-        file.create_group(names[-1]).attrs["weight_names"] = []  # an activation
-        for name, arrays in zip(names, layers):
-            group = file.create_group(name)
-            keys = [f"{name}/weight:{i}" for i in range(len(arrays))]
-            group.attrs["weight_names"] = [k.encode() for k in keys]
-            for key, array in zip(keys, arrays):
-                group[key] = array.astype(np.float32)
-
-
-def convs_of(net):
-    return [m for m in net.modules() if isinstance(m, torch.nn.Conv3d)]
 
 
 def test_detector_file_is_read_in_order_and_checked(tmp_path):

@@ -46,6 +46,7 @@ def PublishCortex(
     figure: File,
     orig: File,
     freesurfer_info: File,
+    engine: str,
     engine_reason: str,
     spaces: list[str],
     subject: str,
@@ -68,6 +69,8 @@ def PublishCortex(
         Results of ``LabelCortexVolumes``.
     orig, freesurfer_info : File
         ``orig.mgz``; measures of the conformed volumes.
+    engine : {'refine', 'sugar'}
+        How the spheres were registered.
     engine_reason : str
         Why the spheres were registered this way, in a sentence.
     spaces : list of str
@@ -148,7 +151,7 @@ def PublishCortex(
         path("T1w", ".html", datatype="figures", desc="parcels"),
     )
     return delivery.close(
-        steps=[methods.spheres(), methods.parcels([ANNOTATIONS[name] for name in stats])],
+        steps=[methods.spheres(engine), methods.parcels([ANNOTATIONS[name] for name in stats])],
         metrics={f"{inputs.name}_spheres": metrics},
         summary={"warnings": warnings, "parcellations": list(stats)},
     )

@@ -135,14 +135,18 @@ def surfaces() -> Step:
     )
 
 
-def spheres() -> Step:
-    """Spheres, their registration to fsaverage, and what follows on fsLR."""
+def spheres(engine: str = "refine") -> Step:
+    """Spheres, their registration to fsaverage (``refine`` or ``sugar``), and fsLR from it."""
+    how = {
+        "refine": "by its sulcal depth and curvature, minimising the terms that *SUGAR* [@sugar] is "
+        "trained with, from coarse to fine",
+        "sugar": "by its sulcal depth with the published networks of *SUGAR* [@sugar]",
+    }[engine]
     return Step(
         "spheres",
         "anatomical",
-        "Each hemisphere was laid on a sphere [@praun_hoppe] and registered to fsaverage by its "
-        "sulcal depth and curvature, minimising the terms that *SUGAR* [@sugar] is trained with, "
-        "from coarse to fine. Surfaces and maps were carried on to fsLR (32k vertices) over the "
+        f"Each hemisphere was laid on a sphere [@praun_hoppe] and registered to fsaverage {how}. "
+        "Surfaces and maps were carried on to fsLR (32k vertices) over the "
         "correspondence of both group spheres, maps by adaptive barycentric resampling "
         "[@hcppipelines].",
     )

@@ -313,6 +313,7 @@ def _cortex(
             **{name: getattr(labelled, name) for name in CORTEX_VOLUMES},
             orig=freesurfer.orig,
             freesurfer_info=freesurfer.info,
+            engine=options.sphere_engine,
             engine_reason=options.sphere_reason,
             spaces=[str(s) for s in options.spaces],
             bids_dir=options.bids_dir,

@@ -74,6 +74,12 @@ class Settings:
     """First surface of the white matter: ``auto``, ``segmentation``, ``fastcsr`` or ``compact``."""
     surf_recon_fallback: str = "volume"
     """When a hemisphere fails: ``volume`` goes on with volumes, ``none`` stops the participant."""
+    sphere_engine: str = "auto"
+    """How hemispheres are registered to fsaverage: ``auto``, ``sugar`` or ``refine``."""
+    surface_parcellation: tuple[str, ...] = ("aparc",)
+    """Parcellations of the cortex; ``aparc`` is always among them."""
+    medial_surface_nan: bool = False
+    """BOLD on surfaces is NaN on the medial wall."""
     skull_strip_t1w: str = "auto"
     """``auto`` (keep an image that is already stripped), ``skip`` or ``force``."""
     subject_anatomical_reference: str = "unbiased"
@@ -151,6 +157,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "fs_subjects_dir",
         "csr_engine",
         "surf_recon_fallback",
+        "sphere_engine",
+        "surface_parcellation",
+        "medial_surface_nan",
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "random_seed",

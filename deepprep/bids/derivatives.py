@@ -18,7 +18,20 @@ from deepprep.bids.records import Entities, Image
 
 NAME_ORDER = (
     *("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part"),
-    *("hemi", "space", "cohort", "res", "den", "fmapid", "label", "from", "to", "mode", "desc"),
+    *(
+        "hemi",
+        "space",
+        "cohort",
+        "seg",
+        "res",
+        "den",
+        "fmapid",
+        "label",
+        "from",
+        "to",
+        "mode",
+        "desc",
+    ),
 )
 """Order of the entities in a file name; the one order that agrees with all of fMRIPrep's names."""
 
@@ -54,6 +67,7 @@ def derivative_path(
     datatype: str | None = None,
     space: str | None = None,
     cohort: str | None = None,
+    seg: str | None = None,
     res: str | None = None,
     den: str | None = None,
     desc: str | None = None,
@@ -78,7 +92,7 @@ def derivative_path(
     datatype : str, optional
         Folder: ``anat``, ``func``, ``fmap`` or ``figures``; that of the source by default.
         Figures lie in ``sub-X/figures`` with no session folder, as fMRIPrep's do.
-    space, cohort, res, den, desc, label, hemi, from_, to, mode, fmapid : str, optional
+    space, cohort, seg, res, den, desc, label, hemi, from_, to, mode, fmapid : str, optional
         Entities of the derivative. ``res="native"`` writes no ``res``, as fMRIPrep does.
     dismiss : sequence of str
         Entities of the source to leave out (such as ``echo`` after echoes were combined).
@@ -108,6 +122,7 @@ def derivative_path(
     values |= {
         "space": space,
         "cohort": cohort,
+        "seg": seg,
         "res": None if res == "native" else res,
         "den": den,
         "desc": desc,

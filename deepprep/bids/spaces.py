@@ -23,8 +23,11 @@ BUNDLED_TEMPLATES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
 
 ANAT_NAMES = ("T1w", "anat")
 BOLD_NAMES = ("func", "bold", "run", "boldref", "sbref")
-SURFACE_NAMES = ("fsnative", "fsaverage", "fsaverage3", "fsaverage4", "fsaverage5", "fsaverage6")
 SURFACE_TEMPLATES = ("fsLR", "onavg")
+FSAVERAGE = {"3k": "fsaverage4", "10k": "fsaverage5", "41k": "fsaverage6", "164k": "fsaverage"}
+"""Density of fsaverage -> FreeSurfer's name of the mesh, which names its files."""
+FSLR = ("32k", "164k")
+"""Densities of fsLR, the first by default."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,18 @@ class OutputSpace:
     cohort: str | None = None
     res: str | None = None
     """TemplateFlow's index as the user wrote it, ``"native"``, or ``None`` (same as native)."""
+    den: str | None = None
+    """Density of fsLR."""
+
+    @property
+    def surface(self) -> bool:
+        """Whether it is a mesh: ``fsnative``, ``fsaverage...`` or ``fsLR``."""
+        return self.name in ("fsnative", "fsLR", *FSAVERAGE.values())
 
     @property
     def standard(self) -> bool:
-        """Whether it is a template's space."""
-        return self.name not in ("T1w", "boldref")
+        """Whether it is the volume of a template."""
+        return self.name not in ("T1w", "boldref") and not self.surface
 
     @property
     def native_res(self) -> bool:
@@ -60,12 +70,16 @@ class OutputSpace:
         result = {"space": self.name}
         if self.cohort is not None:
             result["cohort"] = self.cohort
+        if self.den is not None:
+            result["den"] = self.den
         if not self.native_res:
             result["res"] = str(self.res)
         return result
 
     def __str__(self) -> str:
         cohort = f":cohort-{self.cohort}" if self.cohort else ""
+        if self.den:
+            return f"{self.name}:den-{self.den}"
         return f"{self.name}{cohort}" + (f":res-{self.res}" if self.res else "")
 
 
@@ -77,7 +91,7 @@ def parse_spaces(specifications: Iterable[str]) -> tuple[OutputSpace, ...]:
     InputError
         An unknown space (the known ones are listed), an unknown modifier, a missing cohort.
     NotAvailableError
-        A surface space.
+        A mesh that is not in the package.
     """
     spaces: list[OutputSpace] = []
     for specification in specifications:
@@ -89,11 +103,8 @@ def parse_spaces(specifications: Iterable[str]) -> tuple[OutputSpace, ...]:
 
 def _parse_one(text: str) -> list[OutputSpace]:
     name, *modifiers = text.split(":")
-    if name in SURFACE_NAMES or name in SURFACE_TEMPLATES:
-        raise NotAvailableError(
-            f"Output space '{text}' is on the surface, which is not available yet in this version: "
-            "ask for volumes such as MNI152NLin2009cAsym:res-2 or T1w."
-        )
+    if name == "fsnative" or name.startswith("fsaverage") or name in SURFACE_TEMPLATES:
+        return _parse_surface(name, modifiers, text)
     chosen: dict[str, list[str]] = {"cohort": [], "res": []}
     for modifier in modifiers:
         key, _, value = modifier.partition("-")
@@ -117,6 +128,32 @@ def _parse_one(text: str) -> list[OutputSpace]:
     cohorts: list[str | None] = [*chosen["cohort"]] or [None]
     resolutions: list[str | None] = [*chosen["res"]] or [None]
     return [OutputSpace(name, cohort, res) for cohort in cohorts for res in resolutions]
+
+
+def _parse_surface(name: str, modifiers: Sequence[str], text: str) -> list[OutputSpace]:
+    """Meshes: ``fsaverage:den-10k`` is fsaverage5, as in fMRIPrep."""
+    densities = [m.removeprefix("den-") for m in modifiers if m.startswith("den-")]
+    if len(densities) != len(modifiers):
+        raise InputError(
+            f"Output space '{text}' is a surface, so it takes only a density: write for example "
+            "fsaverage:den-10k or fsLR:den-32k."
+        )
+    known: dict[str, OutputSpace] = {}
+    if name == "fsLR":
+        known = {d: OutputSpace(name, den=d) for d in FSLR}
+        densities = densities or [FSLR[0]]
+    elif name == "fsaverage":
+        known = {d: OutputSpace(n) for d, n in FSAVERAGE.items()}
+        densities = densities or ["164k"]
+    elif not densities and (name == "fsnative" or name in FSAVERAGE.values()):
+        return [OutputSpace(name)]
+    if not known or not set(densities) <= set(known):
+        names = [*FSAVERAGE.values(), *(f"fsLR:den-{d}" for d in FSLR)]
+        raise NotAvailableError(
+            f"Output space '{text}' is not a surface of this version: choose among fsnative, "
+            f"{', '.join(names)}."
+        )
+    return [known[d] for d in densities]
 
 
 def known_templates() -> dict[str, set[str]]:

@@ -131,6 +131,52 @@ def resample_bold(
     return Volume(data, target.affine)
 
 
+def sample_frames(
+    bold: Volume,
+    motion_affines: np.ndarray | None,
+    points: np.ndarray,
+    *,
+    fill: float = 0.0,
+    n_threads: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Value of each frame at points, interpolated once through head motion.
+
+    Parameters
+    ----------
+    bold, motion_affines, fill, n_threads
+        See :func:`resample_bold`.
+    points : (N, 3) array
+        Boldref RAS mm.
+
+    Yields
+    ------
+    (N,) float32 array
+        Of each frame in turn; the same array, filled anew.
+
+    Raises
+    ------
+    ValueError
+        When the number of affines is not the number of frames.
+    """
+    frames = bold.data if bold.data.ndim == 4 else bold.data[..., np.newaxis]
+    n_frames = frames.shape[3]
+    affines = (
+        np.broadcast_to(np.eye(4), (n_frames, 4, 4)) if motion_affines is None else motion_affines
+    )
+    if affines.shape != (n_frames, 4, 4):
+        raise ValueError(
+            f"{n_frames} frames need ({n_frames}, 4, 4) motion affines, not {affines.shape}"
+        )
+    to_voxel = bold.grid.ras2vox @ affines
+    where = np.ascontiguousarray(points, dtype=np.float32)
+    none = np.empty(0, dtype=np.float32)
+    values = np.empty(len(where), dtype=np.float32)
+    with threads(n_threads) as used, ThreadPoolExecutor(used) as pool:
+        for t, coefs in enumerate(_coefficients_ahead(frames, pool, 2 * used)):
+            _sample(coefs, where, to_voxel[t], none, none, 0, np.float32(fill), values)
+            yield values
+
+
 def _coefficients_ahead(
     frames: np.ndarray, pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[np.ndarray]:

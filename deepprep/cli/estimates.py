@@ -27,8 +27,8 @@ AVERAGE_MINUTES = 0.5
 TEMPLATE_MINUTES = 2.0
 """Normalisation to one template."""
 
-SURFACE_MINUTES = 4.0
-"""White and pial surfaces of both hemispheres."""
+SURFACE_MINUTES = 5.0
+"""Surfaces, spheres and parcels of both hemispheres."""
 
 BOLD_MINUTES_PER_GIGAVOXEL = 20.0
 """Motion, coregistration, confounds and figures, per 1e9 voxel-frames of the input."""
@@ -38,6 +38,9 @@ RESAMPLE_MINUTES_PER_GIGAVOXEL = 4.0
 
 BASE_MEMORY_GB = 1.0
 """Python, torch and a network."""
+
+SURFACE_VERTICES = 330_000
+"""Of both hemispheres."""
 
 TEMPLATE_FIELD_MM = (193.0, 229.0, 193.0)
 """Field of view of the MNI templates."""
@@ -99,6 +102,8 @@ def _grid_voxels(run: Run, space: OutputSpace) -> float:
     """Voxels of one frame of an output grid."""
     if space.name == "boldref" or len(run.zooms) < 3:
         return float(np.prod(run.shape[:3]))
+    if space.surface:
+        return float(SURFACE_VERTICES)
     if not space.standard:
         return float(np.prod(T1W_FIELD_MM) / np.prod(run.zooms[:3]))
     if space.native_res:

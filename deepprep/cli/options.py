@@ -25,7 +25,6 @@ REFUSED: dict[str, str] = {
     "--me-t2s-fit-method": NOT_YET + " (multi-echo series)",
     "--me-output-echos": NOT_YET + " (multi-echo series)",
     "--project-goodvoxels": NOT_YET + " (surfaces)",
-    "--medial-surface-nan": NOT_YET + " (surfaces)",
     "--cifti-output": NOT_YET + " (surfaces)",
     "--msm": NOT_YET + " (surfaces)",
     "--no-msm": NOT_YET + " (surfaces)",
@@ -63,7 +62,6 @@ REFUSED: dict[str, str] = {
     # The seed text
     "--clinical-mode": NOT_YET,
     "--lesion-mask": NOT_YET,
-    "--surface-parcellation": NOT_YET + " (surfaces)",
     "--pe-direction": "does not exist here: write PhaseEncodingDirection in the JSON sidecar",
     "--topup-config": "does not exist here: no TOPUP is used",
     "--max-concurrent": "does not exist here: limit tasks with --nprocs and --mem",
@@ -100,6 +98,9 @@ SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 
 CSR_ENGINES = ("auto", "fastcsr", "segmentation", "compact")
 """Values of ``--csr-engine``."""
+
+SPHERE_ENGINES = ("auto", "sugar", "refine")
+"""Values of ``--sphere-engine``."""
 
 SURF_RECON = ("on", "off")
 """Values of ``--surf-recon``."""

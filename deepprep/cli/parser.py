@@ -19,8 +19,10 @@ from deepprep.cli.options import (
     REFUSED,
     SEG_ENGINES,
     SKULL_STRIP,
+    SPHERE_ENGINES,
     SURF_RECON,
 )
+from deepprep.data.parcellations import PARCELLATIONS
 from deepprep.errors import InputError, NotAvailableError
 
 SHORT_HELP = f"""\
@@ -174,7 +176,7 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         "--output-spaces",
         nargs="*",
         metavar="SPACE",
-        help="such as MNI152NLin2009cAsym:res-2 MNI152NLin6Asym T1w func; res-native is the BOLD "
+        help="such as MNI152NLin2009cAsym:res-2 T1w func fsnative fsaverage5 fsLR; res-native is the BOLD "
         "run's voxel size (default MNI152NLin2009cAsym:res-native; aliases --mni-template, "
         "--bold-volume-space with --bold-volume-res)",
     )
@@ -248,6 +250,24 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         choices=FALLBACKS,
         help="when a hemisphere fails its checks: volume (go on with volumes and say so; "
         "default) or none (no functional outputs either)",
+    )
+    add(
+        "--sphere-engine",
+        choices=SPHERE_ENGINES,
+        help="registration of hemispheres to fsaverage: refine (the folding of the participant is "
+        "fitted to the average; what auto takes, default) or sugar (official SUGAR weights in the "
+        "models folder)",
+    )
+    add(
+        "--surface-parcellation",
+        nargs="+",
+        metavar="NAME",
+        help="parcellations beside aparc (always made): " + ", ".join(PARCELLATIONS[1:]),
+    )
+    add(
+        "--medial-surface-nan",
+        action="store_true",
+        help="NaN on the medial wall of BOLD series on the surface",
     )
     add(
         "--skull-strip-t1w",

@@ -78,7 +78,8 @@ def _subject(
         "    tissues         posteriors and local intensities, partial volume",
         "    surfaces        "
         + (
-            f"white and pial, FreeSurfer files and GIFTI; {_surface_source(settings, subject)}"
+            "white and pial, spheres registered to fsaverage and fsLR, parcels "
+            f"({', '.join(settings.surface_parcellation)}); {_surface_source(settings, subject)}"
             if settings.surf_recon == "on"
             else "none (--surf-recon off)"
         ),

@@ -17,9 +17,11 @@ from deepprep.cli.options import (
     REFERENCES,
     SEG_ENGINES,
     SKULL_STRIP,
+    SPHERE_ENGINES,
     SURF_RECON,
 )
 from deepprep.config import DEFAULT_OUTPUT_SPACES, Settings, new_run_uuid, read_options
+from deepprep.data.parcellations import PARCELLATIONS
 from deepprep.errors import InputError
 
 MAX_THREADS_PER_TASK = 8
@@ -54,7 +56,12 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
     settings = replace(Settings(), **merged, run_uuid=new_run_uuid())
     _check_values(settings)
     _check_folders(settings)
-    parse_spaces(settings.output_spaces)
+    meshes = [str(s) for s in parse_spaces(settings.output_spaces) if s.surface]
+    if meshes and settings.surf_recon != "on":
+        raise InputError(
+            f"Output space '{meshes[0]}' needs the surfaces: leave out --surf-recon off "
+            "(--fs-no-reconall), or ask for volumes only."
+        )
     return settings
 
 
@@ -114,6 +121,10 @@ def _from_command_line(options: dict[str, Any], from_file: Mapping[str, Any]) ->
         if options.get("surf_recon", "off") != "off":
             raise InputError("--fs-no-reconall contradicts --surf-recon on: give one.")
         result["surf_recon"] = "off"
+    if "surface_parcellation" in options:
+        words = [w for value in options["surface_parcellation"] for w in value.split()]
+        named = ["aparc", *(w.removeprefix("aparc.") for w in words)]
+        result["surface_parcellation"] = tuple(dict.fromkeys(named))
     if "slice_time_ref" in options:
         result["slice_time_ref"] = _slice_time(options["slice_time_ref"])
     if "mem" in options or "memory" in options:
@@ -135,6 +146,8 @@ _UNCHANGED = (
         "surf_recon",
         "csr_engine",
         "surf_recon_fallback",
+        "sphere_engine",
+        "medial_surface_nan",
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "random_seed",
@@ -209,6 +222,8 @@ def _check_values(settings: Settings) -> None:
         ("--surf-recon", (settings.surf_recon,), SURF_RECON),
         ("--csr-engine", (settings.csr_engine,), CSR_ENGINES),
         ("--surf-recon-fallback", (settings.surf_recon_fallback,), FALLBACKS),
+        ("--sphere-engine", (settings.sphere_engine,), SPHERE_ENGINES),
+        ("--surface-parcellation", settings.surface_parcellation, PARCELLATIONS),
         ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),
         ("--subject-anatomical-reference", (settings.subject_anatomical_reference,), REFERENCES),
     ):

@@ -9,22 +9,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from deepprep.data.parcellations import PARCELLATIONS
+from deepprep.surface.barycentric import locate
 from deepprep.surface.icosphere import icosahedron, subdivided
 from deepprep.surface.mesh import Mesh
+from deepprep.surface.spherical_registration import FoldingTarget, standardised
 
 FOLDER = Path(__file__).parent / "atlases"
 QUANTUM_MM = 1e-4
 """Unit of the stored coordinates of spheres."""
-PARCELLATIONS = (
-    "aparc",
-    "aparc.a2009s",
-    "hcp-mmp",
-    "schaefer100",
-    "schaefer200",
-    "schaefer400",
-    "schaefer600",
-)
-"""Names of the parcellations in the package."""
+FSAVERAGE_LEVELS = {"fsaverage4": 4, "fsaverage5": 5, "fsaverage6": 6, "fsaverage": 7}
+"""FreeSurfer's name of a mesh -> subdivisions of the icosahedron."""
+_STORED = {"a2009s": "aparc.a2009s"}
 SIDES = {"lh": "left", "rh": "right"}
 
 
@@ -84,6 +80,22 @@ def fslr_sphere(hemi: str, density: str) -> Mesh:
     return _mesh(data[name], faces)
 
 
+def group_sphere(space: str, density: str | None, hemi: str) -> Mesh:
+    """Sphere of a mesh of fsaverage or fsLR.
+
+    Parameters
+    ----------
+    space : str
+        ``fsaverage``, ``fsaverage4`` to ``fsaverage6``, or ``fsLR``.
+    density : str or None
+        Of fsLR; 32k where None.
+    hemi : {'lh', 'rh'}
+    """
+    if space == "fsLR":
+        return fslr_sphere(hemi, density or "32k")
+    return fsaverage_sphere(FSAVERAGE_LEVELS[space])
+
+
 @lru_cache(maxsize=2)
 def fsaverage_on_fslr(hemi: str) -> Mesh:
     """The vertices of fsaverage (164k) where they lie on the sphere of fsLR."""
@@ -119,7 +131,7 @@ def parcellation(name: str, hemi: str) -> Parcellation:
             f"there is no parcellation {name}; choose one of {', '.join(PARCELLATIONS)}"
         )
     with np.load(FOLDER / "parcellations.npz") as file:
-        prefix = f"{_side(hemi)}.{name}."
+        prefix = f"{_side(hemi)}.{_STORED.get(name, name)}."
         return Parcellation(
             file[prefix + "labels"].astype(np.int32),
             tuple(str(n) for n in file[prefix + "names"]),
@@ -145,3 +157,20 @@ def average_folding(hemi: str) -> tuple[np.ndarray, np.ndarray]:
         for what in ("sulc", "curv")
     )
     return sulc, curv
+
+
+@lru_cache(maxsize=2)
+def folding_target(hemi: str) -> FoldingTarget:
+    """What hemispheres are registered to: the average folding of fsaverage."""
+    levels = {level: fsaverage_sphere(level) for level in range(3, 7)}
+    sulc, curv = average_folding(hemi)
+    return FoldingTarget(sulc, curv, levels[5], levels)
+
+
+@lru_cache(maxsize=2)
+def atlas_folding(hemi: str) -> np.ndarray:
+    """(W, 2) standardised average sulcal depth and curvature at the vertices of the atlases."""
+    sphere = atlas_sphere(hemi)
+    average = fsaverage_sphere(5)
+    both = [standardised(values, average) for values in average_folding(hemi)]
+    return locate(average, sphere.vertices).interpolate(np.stack(both, axis=1))

@@ -13,7 +13,7 @@ from deepprep.execution.resources import stage
 GB = 1e9
 
 
-def _bold_gb(file: File) -> float:
+def bold_gb(file: File) -> float:
     """Memory of a series as float32, from the size of its file (gzip about 2, int16)."""
     path = Path(str(file))
     ratio = 5.0 if path.suffix == ".gz" else 2.0
@@ -21,7 +21,7 @@ def _bold_gb(file: File) -> float:
 
 
 def _memory(copies: float) -> Any:
-    return lambda task: 1.0 + copies * _bold_gb(task.bold)
+    return lambda task: 1.0 + copies * bold_gb(task.bold)
 
 
 @stage(cpus=2, mem_gb=_memory(2.5), title="BOLD reference")
@@ -198,7 +198,7 @@ def Coregister(
     )
 
 
-@stage(cpus=2, mem_gb=lambda task: 2.5 + 8.0 * _bold_gb(task.bold), title="Resampling")
+@stage(cpus=2, mem_gb=lambda task: 2.5 + 8.0 * bold_gb(task.bold), title="Resampling")
 @python.define(outputs=["resampled", "boldref", "mask"])
 def ResampleBold(
     bold: File,
@@ -285,7 +285,7 @@ def ResampleBold(
     )
 
 
-@stage(cpus=2, mem_gb=lambda task: 2.0 + 5.0 * _bold_gb(task.bold), title="Confounds")
+@stage(cpus=2, mem_gb=lambda task: 2.0 + 5.0 * bold_gb(task.bold), title="Confounds")
 @python.define(outputs=["tsv", "json", "info", "tsnr", "carpet", "correlation", "variance", "rois"])
 def ComputeConfounds(
     bold: File,

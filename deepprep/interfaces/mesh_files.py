@@ -209,6 +209,30 @@ def write_shape_gii(path: str | os.PathLike, values: np.ndarray, side: str, name
     return _save_gifti(path, [array], side)
 
 
+def write_func_gii(path: str | os.PathLike, series: np.ndarray, side: str, tr_s: float) -> Path:
+    """Write a series per vertex as ``.func.gii``, one array a frame, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+    series : (V, T) array
+    side : {'L', 'R'}
+    tr_s : float
+        Repetition time, s; kept in ms as FreeSurfer does (``TimeStep``).
+    """
+    arrays = [
+        nib.gifti.GiftiDataArray(
+            np.ascontiguousarray(series[:, frame], dtype=np.float32),
+            intent="NIFTI_INTENT_TIME_SERIES",
+            datatype="NIFTI_TYPE_FLOAT32",
+            encoding="GIFTI_ENCODING_B64GZ",
+            meta=nib.gifti.GiftiMetaData({"TimeStep": f"{1000 * tr_s:.6f}"}),
+        )
+        for frame in range(series.shape[1])
+    ]
+    return _save_gifti(path, arrays, side)
+
+
 def write_label_gii(
     path: str | os.PathLike,
     keys: np.ndarray,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fileformats.generic import File
 from pydra.compose import python
 
 from deepprep.execution.resources import stage
+
+if TYPE_CHECKING:
+    from deepprep.bids.records import Run
 
 
 @stage(cpus=1, mem_gb=0.5, title="Write run", always_run=True)
@@ -201,6 +204,23 @@ def PublishBoldSpace(
         return derivative_path(root, image, **{"datatype": "func", **entities_of_space, **names})
 
     source = {"Sources": [bids_uri(image.path, bids_dir)]}
+    delivery.put(bold, path(desc="preproc", suffix="bold"), series_sidecar(image, source))
+    if entities_of_space:
+        delivery.put(boldref, path(suffix="boldref"), source)
+        delivery.put(mask, path(desc="brain", suffix="mask"), {"Type": "Brain", **source})
+    steps = [methods.standard_resampling(entities_of_space["space"])] if standard else []
+    return delivery.close(steps=steps)
+
+
+def series_sidecar(image: Run, source: dict[str, Any]) -> dict[str, Any]:
+    """Sidecar of a preprocessed series, whatever its space.
+
+    Parameters
+    ----------
+    image : Run
+    source : dict
+        ``Sources``.
+    """
     timing: dict[str, Any] = {
         "RepetitionTime": image.tr_s,
         "SliceTimingCorrected": image.slice_timing.apply,
@@ -212,9 +232,4 @@ def PublishBoldSpace(
     for key in ("TaskName", "EchoTime"):
         if key in image.metadata:
             timing[key] = image.metadata[key]
-    delivery.put(bold, path(desc="preproc", suffix="bold"), timing)
-    if entities_of_space:
-        delivery.put(boldref, path(suffix="boldref"), source)
-        delivery.put(mask, path(desc="brain", suffix="mask"), {"Type": "Brain", **source})
-    steps = [methods.standard_resampling(entities_of_space["space"])] if standard else []
-    return delivery.close(steps=steps)
+    return timing

@@ -94,10 +94,12 @@ def ReconstructHemisphere(
 
 
 @stage(cpus=1, mem_gb=3.0, title="Ribbon and figure of the surfaces")
-@python.define(outputs=["mask", "ribbon", "left_ribbon", "right_ribbon", "wm", "filled", "figure"])
+@python.define(
+    outputs=["mask", "ribbon", "left_ribbon", "right_ribbon", "wm", "filled", "figure", "native"]
+)
 def SurfaceVolumes(
     left: File, right: File, t1w: File, mask: File, orig: File, aseg: File, label: str
-) -> tuple[File, File, File, File, File, File, File]:
+) -> tuple[File, File, File, File, File, File, File, File]:
     """Volumes that follow from the surfaces, and their figure.
 
     Parameters
@@ -119,6 +121,8 @@ def SurfaceVolumes(
         FreeSurfer's volumes of these names.
     figure : File
         Lines of the surfaces over slices.
+    native : File
+        Ribbon with white matter, left and right, on the lattice of the T1w.
     """
     import numpy as np
 
@@ -155,6 +159,7 @@ def SurfaceVolumes(
         mgz("wm.mgz", freesurfer.wm(structures.data)),
         mgz("filled.mgz", freesurfer.filled),
         File(figure),
+        keep_volume(head.like(native.ribbon.astype(np.uint8)), "ribbon-native.nii"),
     )
 
 

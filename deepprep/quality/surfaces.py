@@ -16,6 +16,9 @@ THICKNESS_MM = (1.8, 3.2)
 AREA_CM2 = (550.0, 1300.0)
 """White surface of the cortex of a hemisphere, cm^2."""
 
+FOLDING_CORRELATION = 0.7
+"""Of registered sulcal depth with the average; real heads reach 0.8 to 0.9."""
+
 SYMMETRY = 0.9
 """Ratio of the smaller to the larger side, of mean thickness or area, below which to look."""
 
@@ -91,10 +94,71 @@ _SHOWN = {
 """Measure -> its name in the table of metrics, its title in the report, its format."""
 
 
+_SHOWN_SPHERES = {
+    "rigid": (
+        "rigid_correlation_{}",
+        "Folding with the average, rotated only: correlation",
+        "{:.3f}",
+    ),
+    "registered": ("folding_correlation_{}", "Registered: correlation", "{:.3f}"),
+    "areal": (
+        "registration_areal_p95_{}",
+        "Registration: change of area, 95th percentile, log2",
+        "{:.2f}",
+    ),
+    "sphere": ("sphere_areal_distortion_{}", "Sphere: mean change of area, log2", "{:.2f}"),
+    "angle": (
+        "sphere_angular_distortion_deg_{}",
+        "Sphere: mean change of angles, degrees",
+        "{:.1f}",
+    ),
+    "folds": ("folded_triangles_{}", "Folded triangles", "{:.0f}"),
+}
+
+
+def sphere_metrics(info: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Distortion and agreement of the spheres of both hemispheres, as a flat table.
+
+    Parameters
+    ----------
+    info : mapping of 'L' and 'R' to the measures of the registration
+    """
+    return {
+        f"{name}_{side}": float(value)
+        for side, measures in info.items()
+        for name, value in measures.items()
+    }
+
+
+def sphere_warnings(info: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One sentence for each measure out of its usual range."""
+    out = []
+    for side, name in (("L", "left"), ("R", "right")):
+        found = float(info[side]["folding_correlation"])
+        if found < FOLDING_CORRELATION:
+            out.append(
+                f"The folding of the {name} hemisphere agrees little with the average "
+                f"(correlation {found:.2f}, usual is {FOLDING_CORRELATION:g} or more): look at its "
+                "parcels, and do not trust group maps of it before."
+            )
+    return out
+
+
+def shown_sphere_measures(metrics: Mapping[str, float]) -> dict[str, tuple[str, str]]:
+    """Rows of the report about the spheres: title -> (left, right)."""
+    return _rows(_SHOWN_SPHERES, metrics)
+
+
 def shown_measures(metrics: Mapping[str, float]) -> dict[str, tuple[str, str]]:
     """Rows of the report: title -> (left, right)."""
+    return _rows(_SHOWN, metrics)
+
+
+def _rows(
+    shown: Mapping[str, tuple[str, str, str]], metrics: Mapping[str, float]
+) -> dict[str, tuple[str, str]]:
     out = {}
-    for key, title, form in _SHOWN.values():
+    for key, title, form in shown.values():
         if key.format("L") in metrics and key.format("R") in metrics:
             pair = [form.format(metrics[key.format(side)]) for side in ("L", "R")]
             out[title] = (pair[0], pair[1])

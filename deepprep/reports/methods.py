@@ -145,6 +145,45 @@ def given_surfaces() -> Step:
     )
 
 
+def spheres() -> Step:
+    """Spheres, their registration to fsaverage, and what follows on fsLR."""
+    return Step(
+        "spheres",
+        "anatomical",
+        "Each hemisphere was laid on a sphere [@praun_hoppe] and registered to fsaverage by its "
+        "sulcal depth and curvature, minimising the terms that *SUGAR* [@sugar] is trained with, "
+        "from coarse to fine. Surfaces and maps were carried on to fsLR (32k vertices) over the "
+        "correspondence of both group spheres, maps by adaptive barycentric resampling "
+        "[@hcppipelines].",
+    )
+
+
+def parcels(annotations: Sequence[str]) -> Step:
+    """Parcellations of the cortex, by the names of their files."""
+    papers = {"aparc": "desikan", "aparc.a2009s": "destrieux", "HCP-MMP1": "glasser_mmp"}
+    named = [f"{name} [@{papers.get(name, 'schaefer')}]" for name in annotations]
+    return Step(
+        "parcels",
+        "anatomical",
+        f"The cortex was divided into the parcels of {', '.join(named)}, carried over from the "
+        "group sphere and adapted to the folding of the participant; each hemisphere was measured "
+        "on its own surfaces.",
+    )
+
+
+def surface_sampling(spaces: Sequence[str]) -> Step:
+    """BOLD series on the surfaces of the participant and of group spaces."""
+    return Step(
+        "surface_sampling",
+        "functional",
+        "The BOLD time series were sampled on the cortical surface: at six depths between white and "
+        "pial surface, whose mean was taken, each interpolated once from the original frames with "
+        "head motion and coregistration composed. Series in "
+        f"{', '.join(spaces)} were written; group spaces by adaptive barycentric resampling "
+        "[@hcppipelines].",
+    )
+
+
 def structure_volumes() -> Step:
     """Volumes of structures, intracranial volume, and FreeSurfer's conformed volumes."""
     return Step(

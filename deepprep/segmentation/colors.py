@@ -49,6 +49,21 @@ COLORS: Mapping[int, tuple[int, int, int]] = dict(
 """FreeSurfer number -> red, green, blue (0 to 255), for every structure and 0 (unknown)."""
 
 
+def aparc_lookup_table() -> str:
+    """Text of ``desc-aparcaseg_dseg.tsv``: structures, and the parcels of the cortex."""
+    from deepprep.data.surface_atlases import parcellation
+    from deepprep.surface.cortical_labels import FIRST_CORTEX
+
+    rows = [lookup_table().rstrip("\n")]
+    for hemi in ("lh", "rh"):
+        found = parcellation("aparc", hemi)
+        for row, (name, colour) in enumerate(zip(found.names, found.colours.tolist())):
+            red, green, blue = colour[:3]
+            index = FIRST_CORTEX["aparc"][hemi] + row
+            rows.append(f"{index}\tctx-{hemi}-{name}\t#{red:02x}{green:02x}{blue:02x}")
+    return "\n".join(rows) + "\n"
+
+
 def lookup_table() -> str:
     """Text of ``desc-aseg_dseg.tsv``: index, name and color (``#rrggbb``) of each structure."""
     rows = ["index\tname\tcolor"]

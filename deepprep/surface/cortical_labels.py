@@ -14,7 +14,7 @@ CORTEX = {"lh": 3, "rh": 42}
 """Label of the cortical ribbon in aseg."""
 WHITE_MATTER = {"lh": 2, "rh": 41}
 """Label of cerebral white matter in aseg."""
-FIRST_CORTEX = {"aparc": {"lh": 1000, "rh": 2000}, "aparc.a2009s": {"lh": 11100, "rh": 12100}}
+FIRST_CORTEX = {"aparc": {"lh": 1000, "rh": 2000}, "a2009s": {"lh": 11100, "rh": 12100}}
 """Number before the first parcel in the volume, of the atlases that FreeSurfer numbers."""
 FIRST_WHITE = {"lh": 3000, "rh": 4000}
 """Number before the first parcel of white matter in wmparc (aparc only)."""
@@ -24,6 +24,10 @@ NEAR_MM = 5.0
 """White matter within this distance of a parcel belongs to it."""
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where between white and pial surface points are compared with voxels."""
+
+
+YIELDING = (0, 2, 3, 24, 41, 42, 77)
+"""Labels of aseg that the cortex of the surfaces replaces; deep structures stay."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,35 @@ class HemisphereParcels:
     labels: np.ndarray
 
 
+def with_ribbon(aseg: Volume, ribbon: np.ndarray) -> Volume:
+    """``aseg`` whose cortex is that of the surfaces, as FreeSurfer's final one.
+
+    Parameters
+    ----------
+    aseg : Volume
+        (X, Y, Z) FreeSurfer numbers.
+    ribbon : (X, Y, Z) int array
+        2 and 41 inside the white surfaces, 3 and 42 between white and pial, else 0, on the same
+        lattice.
+
+    Raises
+    ------
+    ValueError
+        Where the shapes differ.
+    """
+    if aseg.shape != ribbon.shape:
+        raise ValueError(f"the ribbon has shape {ribbon.shape}, the segmentation {aseg.shape}")
+    out = np.array(aseg.data, dtype=np.int32)
+    before = np.isin(out, (3, 42))
+    # Cortex that no surface holds is none; inside the white surface it is white matter.
+    out[before & (ribbon == 0)] = 0
+    for white in WHITE_MATTER.values():
+        out[before & (ribbon == white)] = white
+    for grey in CORTEX.values():
+        out[(ribbon == grey) & np.isin(aseg.data, YIELDING)] = grey
+    return aseg.like(out)
+
+
 def label_ribbon(
     aseg: Volume, hemispheres: dict[str, HemisphereParcels], parcellation: str = "aparc"
 ) -> Volume:
@@ -53,7 +86,7 @@ def label_ribbon(
     aseg : Volume
         (X, Y, Z) FreeSurfer numbers; voxels of 3 and 42 are replaced.
     hemispheres : dict of {'lh', 'rh'} to HemisphereParcels
-    parcellation : {'aparc', 'aparc.a2009s'}
+    parcellation : {'aparc', 'a2009s'}
 
     Raises
     ------

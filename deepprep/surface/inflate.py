@@ -10,14 +10,14 @@ from deepprep.surface.vertex_smoothing import neighbour_mean, smooth_positions
 SMOOTH_ROUNDS = 10
 """Position filters from white to smoothwm."""
 
-N_STEPS = 100
-"""Steps of inflation: sulcal depth then spreads as in FreeSurfer's files (5 mm)."""
+AVERAGES = (16, 8, 4, 2, 1)
+"""Rounds over which movements are averaged among neighbours, from broad to fine."""
 
-MEANS_A_STEP = 3
-"""Neighbour means in each step."""
+STEPS = 10
+"""Steps at each of them; sulcal depth then spreads as in FreeSurfer's files (5.7 mm)."""
 
-STEP = 0.9
-"""Part of the way towards the mean of the neighbours."""
+STEP, MOMENTUM = 0.9, 0.9
+"""Part of the movement taken, and of the last one kept."""
 
 
 def smoothwm(white: Mesh) -> Mesh:
@@ -26,10 +26,12 @@ def smoothwm(white: Mesh) -> Mesh:
 
 
 def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
-    """Inflate a surface, after Fischl et al. (without their metric term), and measure how far each place moves out.
+    """Inflate a surface, after Fischl et al., and measure how far each place moves out.
 
-    Each step moves vertices towards the mean of their neighbours and scales the surface back to
-    its area. What vertices move along their normals before scaling adds up to the sulcal depth.
+    Each step moves vertices with momentum towards the mean of their neighbours, this movement
+    averaged over a neighbourhood that shrinks from stage to stage, and scales the surface back to
+    its area (their metric term is left out). What vertices move along their normals before scaling
+    adds up to the sulcal depth.
 
     Parameters
     ----------
@@ -52,14 +54,18 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
     centre = smooth.vertices.mean(axis=0)
     mesh = smooth.moved(smooth.vertices - centre)
     sulc = np.zeros(mesh.n_vertices)
-    for _ in range(N_STEPS):
-        vertices = mesh.vertices
-        for _ in range(MEANS_A_STEP):
-            vertices = vertices + STEP * (mean @ vertices - vertices)
-        # before scaling, which moves all places out as their distance from the centre
-        sulc += ((vertices - mesh.vertices) * mesh.vertex_normals).sum(axis=1)
-        moved = mesh.moved(vertices - vertices.mean(axis=0))
-        mesh = moved.moved(moved.vertices * np.sqrt(area / moved.face_areas.sum()))
+    velocity = np.zeros_like(mesh.vertices)
+    for rounds in AVERAGES:
+        for _ in range(STEPS):
+            move = mean @ mesh.vertices - mesh.vertices
+            for _ in range(rounds):
+                move = 0.5 * (move + mean @ move)
+            velocity = MOMENTUM * velocity + STEP * move
+            # before scaling, which moves all places out as their distance from the centre
+            sulc += (velocity * mesh.vertex_normals).sum(axis=1)
+            vertices = mesh.vertices + velocity
+            moved = mesh.moved(vertices - vertices.mean(axis=0))
+            mesh = moved.moved(moved.vertices * np.sqrt(area / moved.face_areas.sum()))
     return mesh.moved(mesh.vertices + centre), sulc - sulc.mean()
 
 

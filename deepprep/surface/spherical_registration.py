@@ -64,12 +64,14 @@ class Stage:
 
 
 STAGES = (
-    Stage(3, 10.0, 0.3, 0.0, 40),
-    Stage(4, 6.0, 0.3, 0.0, 40),
-    Stage(5, 3.5, 0.3, 0.1, 40),
-    Stage(6, 2.0, 0.3, 0.1, 20),
+    Stage(3, 15.0, 0.3, 0.0, 60),
+    Stage(3, 10.0, 0.3, 0.0, 60),
+    Stage(4, 8.0, 0.3, 0.0, 60),
+    Stage(4, 5.0, 0.2, 0.0, 60),
+    Stage(5, 3.5, 0.15, 0.1, 60),
+    Stage(6, 2.0, 0.15, 0.1, 30),
 )
-"""From broad to fine."""
+"""From broad to fine. A first stage of less than 15 mm can end a gyrus aside."""
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,14 @@ def register_sphere(
     on_grid = locate(turned, fine.vertices).interpolate(features)
     rigid_correlation = _correlation(on_grid[:, 0], template[:, 0])
 
-    registered, held = turned, 0
     where = locate(fine, unit)
-    for moved in _coarse_to_fine(on_grid, template, target.levels, stages):
-        goal = _unit(where.interpolate(moved))
-        try:
-            registered, held = remove_folds(sphere.moved(goal))
-        except ValueError:
-            registered, held = follow(registered, goal)
+    goals = _coarse_to_fine(on_grid, template, target.levels, stages)
+    try:
+        registered, held = remove_folds(sphere.moved(_unit(where.interpolate(goals[-1]))))
+    except ValueError:
+        registered, held = turned, 0
+        for moved in goals:
+            registered, held = follow(registered, _unit(where.interpolate(moved)))
     warped = locate(registered, fine.vertices).interpolate(features[:, 0])
     return SphericalRegistration(
         sphere.moved(radius * registered.vertices),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +23,9 @@ COLUMNS = (
     ("CurvInd", "Intrinsic Curvature Index", "unitless"),
 )
 """Header, field name and unit of each column, as mris_anatomical_stats spells them."""
+
+
+SIDES = {"lh": "L", "rh": "R"}
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ def format_aparc_stats(
     lines.append("# ColHeaders " + " ".join(header for header, _, _ in COLUMNS))
     for p in stats.parcels:
         lines.append(
-            f"{p.name:<40s}{p.n_vertices:5d} {p.area_mm2:6.0f} {p.volume_mm3:6.0f} "
+            f"{p.name:<40s} {p.n_vertices:5d} {p.area_mm2:6.0f} {p.volume_mm3:6.0f} "
             f"{p.thickness_mm:6.3f} {p.thickness_sd_mm:5.3f} {p.mean_curvature:8.3f} "
             f"{p.gaussian_curvature:8.3f} {p.folding_index:8.0f} {p.curvature_index:7.1f}"
         )
@@ -239,11 +242,42 @@ def parse_aparc_stats(text: str) -> tuple[dict[str, str], tuple[ParcelStats, ...
     return header, tuple(rows)
 
 
-def table_rows(stats: Sequence[HemisphereStats]) -> list[dict[str, object]]:
-    """Rows of a TSV over both hemispheres, one a parcel; columns named with their units."""
-    names = [f.name for f in fields(ParcelStats)]
-    return [
-        {"hemi": s.hemi, **{name: getattr(p, name) for name in names}}
-        for s in stats
-        for p in s.parcels
-    ]
+DESCRIPTIONS: Mapping[str, tuple[str, str]] = {
+    "n_vertices": ("Vertices of the parcel.", "vertex"),
+    "area_mm2": ("Area on the white surface.", "mm^2"),
+    "volume_mm3": ("Volume between white and pial surface.", "mm^3"),
+    "thickness_mm": ("Mean over the vertices of the cortical thickness.", "mm"),
+    "thickness_sd_mm": ("Standard deviation over the vertices of the thickness.", "mm"),
+    "mean_curvature": ("Mean over the vertices of the size of the mean curvature.", "1/mm"),
+    "gaussian_curvature": (
+        "Mean over the vertices of the size of the Gaussian curvature.",
+        "1/mm^2",
+    ),
+    "folding_index": ("Integral of abs(k1) (abs(k1) - abs(k2)) over 4 pi.", "arbitrary"),
+    "curvature_index": ("Integral of the positive part of k1 k2 over 4 pi.", "arbitrary"),
+}
+"""Column of the table -> what it is, its unit."""
+
+
+def format_table(stats: Sequence[HemisphereStats]) -> str:
+    """Text of a TSV over both hemispheres, one row a parcel, columns named with their units."""
+    lines = ["\t".join(["hemisphere", "name", *DESCRIPTIONS])]
+    for side in stats:
+        for parcel in side.parcels:
+            values = (getattr(parcel, column) for column in DESCRIPTIONS)
+            cells = [str(v) if isinstance(v, int) else f"{v:.6g}" for v in values]
+            lines.append("\t".join([SIDES[side.hemi], parcel.name, *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def table_sidecar() -> dict[str, object]:
+    """Descriptions of the columns of :func:`format_table`."""
+    levels = {"L": "left", "R": "right"}
+    return {
+        "hemisphere": {"Description": "Side of the body.", "Levels": levels},
+        "name": {"Description": "Name of the parcel in its atlas."},
+        **{
+            column: {"Description": text, "Units": unit}
+            for column, (text, unit) in DESCRIPTIONS.items()
+        },
+    }

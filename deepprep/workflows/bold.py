@@ -23,6 +23,7 @@ from deepprep.interfaces.bold import (
     MakeBoldReference,
     ResampleBold,
 )
+from deepprep.interfaces.bold_surfaces import PublishBoldSurfaces, SampleBold
 from deepprep.interfaces.publish_bold import PublishBoldSpace, PublishRun
 from deepprep.workflows.choices import Choices
 
@@ -35,6 +36,7 @@ def add_run(
     run: str,
     subject_name: str,
     choices: str,
+    cortex: dict[str, Any] | None = None,
 ) -> None:
     """Add the workflows of one run to that of its subject, which is being laid out.
 
@@ -51,6 +53,9 @@ def add_run(
         ``sub-01``.
     choices : str
         JSON of :class:`deepprep.workflows.choices.Choices`.
+    cortex : dict, optional
+        ``left``, ``right``, ``left_spheres``, ``right_spheres`` of the subject, for output spaces
+        on the surface.
     """
     image, spaces = run_from_json(run), Choices.from_json(choices).spaces
     about = {"run": run, "subject_name": subject_name, "choices": choices}
@@ -72,6 +77,17 @@ def add_run(
         ),
         name=f"{name}_native",
     )
+    meshes = [str(s) for s in spaces if s.surface]
+    if meshes and cortex:
+        workflow.add(
+            BoldSurface(
+                **{k: moved[k] for k in ("series", "motion", "coreg")},
+                **cortex,
+                spaces=meshes,
+                **about,
+            ),
+            name=f"{name}_surfaces",
+        )
     for template, to_template in to_templates.items():
         mine = [s for s in spaces if s.standard and s.template_id == template]
         if mine:
@@ -227,7 +243,7 @@ def BoldNative(
             correlation=table.correlation,
             variance=table.variance,
             rois=table.rois,
-            spaces=[s.name for s in options.spaces if not s.standard],
+            spaces=[s.name for s in options.spaces if not s.standard and not s.surface],
             fd_spike_mm=options.fd_spike_mm,
             dvars_spike=options.dvars_spike,
         ),
@@ -236,7 +252,7 @@ def BoldNative(
     for space in options.spaces:
         if space == BOLDREF:
             _write(own, space, run, subject_name, image, options)
-        elif not space.standard:
+        elif not space.standard and not space.surface:
             done = _resample(
                 image, space, **moved, anatomy=t1w, anatomy_mask=t1w_mask, to_space=None
             )
@@ -290,6 +306,69 @@ def BoldTemplate(
             to_space=to_template,
         )
         written = _write(done, space, run, subject_name, image, options)
+    return written.record
+
+
+@workflow.define(outputs=["record"])
+def BoldSurface(
+    series: File,
+    motion: File,
+    coreg: File,
+    left: File,
+    right: File,
+    left_spheres: File,
+    right_spheres: File,
+    spaces: list[str],
+    run: str,
+    subject_name: str,
+    choices: str,
+) -> str:
+    """Outputs of a run on the surfaces of the subject and of group spaces.
+
+    Parameters
+    ----------
+    series, motion, coreg : File
+        See :func:`BoldFit`.
+    left, right, left_spheres, right_spheres : File
+        Surfaces and registered spheres of the subject.
+    spaces : list of str
+        Output spaces on the surface, at least one.
+    run, subject_name, choices : str
+        See :func:`add_run`.
+
+    Returns
+    -------
+    record : str
+        Path of the record of the run's surfaces.
+    """
+    image, options = run_from_json(run), Choices.from_json(choices)
+    sampled = {
+        hemi: workflow.add(
+            SampleBold(
+                bold=series,
+                motion=motion,
+                coreg=coreg,
+                surfaces=surfaces,
+                label=image.name,
+            ),
+            name=f"sample_{hemi}",
+        )
+        for hemi, surfaces in (("L", left), ("R", right))
+    }
+    written = workflow.add(
+        PublishBoldSurfaces(
+            **_where(run, subject_name, image, options),
+            left=left,
+            right=right,
+            left_spheres=left_spheres,
+            right_spheres=right_spheres,
+            left_series=sampled["L"].series,
+            right_series=sampled["R"].series,
+            spaces=spaces,
+            medial_surface_nan=options.medial_surface_nan,
+        ),
+        name="write_surfaces",
+    )
     return written.record
 
 

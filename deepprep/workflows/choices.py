@@ -9,6 +9,7 @@ from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
 from deepprep.segmentation.engines import choose_engine
 from deepprep.surface.level_set import SEGMENTATION, LevelEngineChoice, choose_level_engine
+from deepprep.surface.sphere_engines import choose_sphere_engine
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Choices:
     """Weights by hemisphere, ``left`` and ``right``; empty for an engine without."""
     csr_reason: str
     surf_recon_fallback: str
+    sphere_engine: str
+    sphere_files: dict[str, dict[str, str]]
+    sphere_reason: str
+    surface_parcellation: tuple[str, ...]
+    medial_surface_nan: bool
     skull_strip_t1w: str
     subject_anatomical_reference: str
     dummy_scans: int | None
@@ -56,7 +62,10 @@ class Choices:
     def from_json(cls, text: str) -> Choices:
         """Read what :meth:`to_json` wrote."""
         raw = json.loads(text)
-        tuples = {name: tuple(raw[name]) for name in ("output_spaces", "seg_files")}
+        tuples = {
+            name: tuple(raw[name])
+            for name in ("output_spaces", "seg_files", "surface_parcellation")
+        }
         return cls(**{**raw, **tuples})
 
     @classmethod
@@ -76,6 +85,7 @@ class Choices:
         """
         engine, files, reason = choose_engine(settings.seg_engine, settings.models_dir)
         level = chosen_level_engine(settings)
+        sphere = choose_sphere_engine(settings.sphere_engine, settings.models_dir)
         return cls(
             bids_dir=str(settings.bids_dir),
             out_dir=str(settings.out_dir),
@@ -94,6 +104,11 @@ class Choices:
             csr_files={side: str(path) for side, path in level.files.items()},
             csr_reason=level.reason,
             surf_recon_fallback=settings.surf_recon_fallback,
+            sphere_engine=sphere.name,
+            sphere_files=sphere.files,
+            sphere_reason=sphere.reason,
+            surface_parcellation=tuple(settings.surface_parcellation),
+            medial_surface_nan=settings.medial_surface_nan,
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
             dummy_scans=settings.dummy_scans,

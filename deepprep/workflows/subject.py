@@ -25,6 +25,12 @@ from deepprep.interfaces.anatomy import (
 from deepprep.interfaces.existing_surfaces import ReadSurfaces
 from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
+from deepprep.interfaces.publish_cortex import PublishCortex
+from deepprep.interfaces.spheres import (
+    LabelCortexVolumes,
+    ParcellateHemisphere,
+    RegisterHemisphere,
+)
 from deepprep.interfaces.surfaces import (
     SIDES,
     PublishSurfaces,
@@ -42,6 +48,9 @@ FREESURFER = (
 
 SURFACE_VOLUMES = ("mask", "ribbon", "left_ribbon", "right_ribbon", "wm", "filled", "figure")
 """What goes from the surfaces to their writing."""
+
+CORTEX_VOLUMES = ("dseg", "aparc_aseg", "wmparc", "a2009s_aseg", "figure")
+"""What goes from the labels of the cortex to their writing."""
 
 
 @workflow.define(outputs=["record"])
@@ -162,8 +171,11 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         name="write_freesurfer",
     )
 
+    cortex: dict[str, Any] = {}
     if options.surf_recon:
-        surfaces = _surfaces(nu.t1w, brain, freesurfer, options, where)
+        surfaces, cortex = _surfaces(
+            nu.t1w, brain, freesurfer, options, {**where, "bids_dir": options.bids_dir}
+        )
         if options.surf_recon_fallback == "none":
             waiting = workflow.add(
                 RequireSurfaces(mask=brain.mask, record=surfaces), name="require_surfaces"
@@ -192,13 +204,13 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
 
     if not options.anat_only:
         for run in inputs.bold:
-            add_run(anatomy, transforms, run_to_json(run), label, choices)
+            add_run(anatomy, transforms, run_to_json(run), label, choices, cortex)
     return written.record
 
 
 def _surfaces(
     t1w: Any, brain: Any, freesurfer: Any, options: Choices, where: dict[str, Any]
-) -> Any:
+) -> tuple[Any, dict[str, Any]]:
     """Both hemispheres, their volumes and figure; a branch of its own, so that its failure leaves
     the volumetric outputs alone."""
     label = where["label"]
@@ -224,12 +236,80 @@ def _surfaces(
             orig=freesurfer.orig,
             engine_reason=options.csr_reason,
             given=given,
-            bids_dir=options.bids_dir,
             **where,
         ),
         name="write_surfaces",
     )
-    return written.record
+    return written.record, _cortex(pair, volumes, brain, freesurfer, options, where)
+
+
+def _cortex(
+    pair: dict[str, Any],
+    volumes: Any,
+    brain: Any,
+    freesurfer: Any,
+    options: Choices,
+    where: dict[str, Any],
+) -> dict[str, Any]:
+    """Spheres, group spaces and parcels; surfaces are written without them, should they fail."""
+    label = where["label"]
+    spheres, parcels = {}, {}
+    for side, (word, hemi) in {"L": ("left", "lh"), "R": ("right", "rh")}.items():
+        files = options.sphere_files.get(hemi, {})
+        spheres[side] = workflow.add(
+            RegisterHemisphere(
+                side=side,
+                surfaces=pair[word],
+                engine=options.sphere_engine,
+                files=files,
+                weights=[weights_stamp(path) for path in files.values()],
+                device=options.device,
+                label=label,
+            ),
+            name=f"sphere_{side}",
+        )
+        parcels[side] = workflow.add(
+            ParcellateHemisphere(
+                side=side,
+                surfaces=pair[word],
+                spheres=spheres[side].spheres,
+                parcellations=list(options.surface_parcellation),
+                label=label,
+            ),
+            name=f"parcels_{side}",
+        )
+    parcellated = {"left_parcels": parcels["L"].parcels, "right_parcels": parcels["R"].parcels}
+    labelled = workflow.add(
+        LabelCortexVolumes(
+            **pair,
+            **parcellated,
+            labels=brain.labels,
+            native_ribbon=volumes.native,
+            aseg=freesurfer.aseg,
+            ribbon=volumes.ribbon,
+            label=label,
+        ),
+        name="label_cortex",
+    )
+    workflow.add(
+        PublishCortex(
+            **pair,
+            **parcellated,
+            left_spheres=spheres["L"].spheres,
+            right_spheres=spheres["R"].spheres,
+            left_info=spheres["L"].info,
+            right_info=spheres["R"].info,
+            **{name: getattr(labelled, name) for name in CORTEX_VOLUMES},
+            orig=freesurfer.orig,
+            freesurfer_info=freesurfer.info,
+            engine_reason=options.sphere_reason,
+            given=str(_given_subject(SubjectInputs.from_json(where["subject"]), options) or ""),
+            spaces=[str(s) for s in options.spaces],
+            **where,
+        ),
+        name="write_cortex",
+    )
+    return {**pair, "left_spheres": spheres["L"].spheres, "right_spheres": spheres["R"].spheres}
 
 
 def _hemispheres(

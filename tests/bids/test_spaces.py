@@ -48,10 +48,32 @@ def test_native_and_template_id():
     assert OutputSpace("MNIPediatricAsym", "1").template_id == "MNIPediatricAsym+1"
 
 
-@pytest.mark.parametrize("name", ["fsaverage5", "fsnative", "fsaverage:den-10k", "fsLR"])
-def test_surfaces_are_refused(name):
-    with pytest.raises(NotAvailableError, match="not available yet in this version"):
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("fsnative", ["fsnative"]),
+        ("fsaverage5", ["fsaverage5"]),
+        ("fsaverage", ["fsaverage"]),
+        ("fsaverage:den-10k:den-41k", ["fsaverage5", "fsaverage6"]),
+        ("fsLR", ["fsLR:den-32k"]),
+        ("fsLR:den-164k", ["fsLR:den-164k"]),
+    ],
+)
+def test_surfaces_have_fmripreps_names(text, names):
+    spaces = parse_spaces([text])
+    assert [str(s) for s in spaces] == names
+    assert all(s.surface and not s.standard for s in spaces)
+    assert parse_spaces(names) == spaces
+    density = {"den": names[0].split("-")[1]} if "fsLR" in text else {}
+    assert spaces[0].entities == {"space": names[0].split(":")[0], **density}
+
+
+@pytest.mark.parametrize("name", ["fsaverage3", "onavg", "fsLR:den-59k", "fsaverage:den-1k"])
+def test_unknown_surfaces_are_refused(name):
+    with pytest.raises(NotAvailableError, match="choose among fsnative, fsaverage4"):
         parse_spaces([name])
+    with pytest.raises(InputError, match="only a density"):
+        parse_spaces(["fsaverage:res-2"])
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_dataset_problem_is_exit_2(root, workflow, capsys):
     [
         (("--participant-label", "09"), "sub-09 does not exist"),
         (("--use-syn-sdc",), "--use-syn-sdc is not available yet in this version."),
-        (("--output-spaces", "fsaverage5"), "not available yet in this version"),
+        (("--output-spaces", "fsaverage7"), "not a surface of this version"),
         (("--nonsense",), "unknown option --nonsense"),
         (("--output-spaces", "MNI152NLin2009cAsym:res-7"), "MNI152NLin2009cAsym"),
     ],

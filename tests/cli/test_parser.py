@@ -200,9 +200,22 @@ def test_weights_of_surfaces_are_not_needed_without_surfaces(settings_of, tmp_pa
 
 
 @pytest.mark.parametrize("space", ["fsaverage5", "fsnative"])
-def test_surface_spaces_are_refused(settings_of, space):
-    with pytest.raises(NotAvailableError, match="not available yet in this version"):
-        settings_of("--output-spaces", "MNI152NLin2009cAsym", space)
+def test_surface_spaces_need_the_surfaces(settings_of, space):
+    given = ("--output-spaces", "MNI152NLin2009cAsym", space)
+    assert settings_of(*given).output_spaces[1] == space
+    with pytest.raises(InputError, match="needs the surfaces"):
+        settings_of(*given, "--fs-no-reconall")
+
+
+def test_parcellations_are_beside_aparc(settings_of):
+    assert settings_of().surface_parcellation == ("aparc",)
+    found = settings_of("--surface-parcellation", "schaefer200", "aparc.a2009s", "aparc")
+    assert found.surface_parcellation == ("aparc", "schaefer200", "a2009s")
+    with pytest.raises(InputError, match=r"schaefer300.*schaefer400"):
+        settings_of("--surface-parcellation", "schaefer300")
+    assert settings_of().sphere_engine == "auto"
+    assert not settings_of().medial_surface_nan
+    assert settings_of("--medial-surface-nan").medial_surface_nan
 
 
 @pytest.mark.parametrize(

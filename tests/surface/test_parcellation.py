@@ -6,11 +6,12 @@ import pytest
 
 from deepprep.data.surface_atlases import PARCELLATIONS, atlas_sphere, parcellation
 from deepprep.image.volume import Volume
-from deepprep.surface.annotation_files import read_annotation, write_annotation
+from deepprep.interfaces.annotation_files import read_annotation, write_annotation
 from deepprep.surface.cortical_labels import (
     HemisphereParcels,
     label_ribbon,
     label_white_matter,
+    with_ribbon,
 )
 from deepprep.surface.parcellation import transfer_labels, without_islands
 from tests.surface.shapes import ball
@@ -154,3 +155,12 @@ def test_atlases_without_volume_numbers_are_refused():
     aseg, surfaces = _ribbon()
     with pytest.raises(ValueError, match="hcp-mmp"):
         label_ribbon(aseg, surfaces, "hcp-mmp")
+
+
+def test_cortex_of_the_aseg_becomes_that_of_the_surfaces():
+    aseg = Volume(np.array([[[3, 3, 3, 2, 0, 17, 24, 41, 10]]], dtype=np.int32), np.eye(4))
+    ribbon = np.array([[[3, 0, 2, 3, 3, 3, 42, 41, 2]]])
+    found = with_ribbon(aseg, ribbon).data.ravel().tolist()
+    assert found == [3, 0, 2, 3, 3, 17, 42, 41, 10]
+    with pytest.raises(ValueError, match="shape"):
+        with_ribbon(aseg, ribbon[..., :4])

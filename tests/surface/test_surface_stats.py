@@ -11,9 +11,10 @@ from deepprep.surface.measures import vertex_volumes
 from deepprep.surface.surface_stats import (
     COLUMNS,
     format_aparc_stats,
+    format_table,
     measure_parcels,
     parse_aparc_stats,
-    table_rows,
+    table_sidecar,
 )
 from tests.surface.shapes import ball
 
@@ -97,13 +98,14 @@ def test_the_file_reads_as_a_table_and_twice_the_same():
 
 
 def test_table_over_both_hemispheres():
-    rows = table_rows([_hemisphere("lh", 30.0, 3.0), _hemisphere("rh", 36.0, 2.0)])
-    assert [(r["hemi"], r["name"]) for r in rows] == [
-        ("lh", "front"),
-        ("lh", "back"),
-        ("rh", "front"),
-        ("rh", "back"),
-    ]
+    pair = [_hemisphere("lh", 30.0, 3.0), _hemisphere("rh", 36.0, 2.0)]
+    table = pd.read_csv(io.StringIO(format_table(pair)), sep="\t")
+    assert list(table.hemisphere) == ["L", "L", "R", "R"]
+    assert list(table.name) == ["front", "back", "front", "back"]
+    right = pair[1].parcels[0]
+    assert np.isclose(table.area_mm2[2], right.area_mm2, rtol=1e-5)
+    assert table.n_vertices[2] == right.n_vertices
+    assert set(table.columns) == set(table_sidecar())
 
 
 def test_arrays_that_do_not_fit_are_refused():

@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared]
 
-SPACES = ["MNI152NLin2009cAsym:res-2", "T1w"]
+SPACES = ["MNI152NLin2009cAsym:res-2", "T1w", "fsnative", "fsaverage5"]
 NO_NETWORK = """
 import os, socket
 
@@ -111,6 +111,20 @@ def test_derivatives_have_fmripreps_names(ran):
             )
         ),
         "figures/sub-001_desc-reconall_T1w.svg",
+        "figures/sub-001_desc-parcels_T1w.svg",
+        *(
+            f"anat/sub-001_hemi-{side}_{name}"
+            for side in "LR"
+            for name in (
+                "sphere.surf.gii",
+                "desc-reg_sphere.surf.gii",
+                "space-fsLR_desc-reg_sphere.surf.gii",
+                "space-fsLR_den-32k_midthickness.surf.gii",
+                "seg-aparc_dseg.label.gii",
+            )
+        ),
+        "anat/sub-001_seg-aparc_morph.tsv",
+        "anat/sub-001_desc-aparcaseg_dseg.nii.gz",
         "anat/sub-001_label-GM_probseg.nii.gz",
         "anat/sub-001_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5",
         "anat/sub-001_from-MNI152NLin2009cAsym_to-T1w_mode-image_xfm.h5",
@@ -233,6 +247,85 @@ def test_surfaces_lie_on_the_cortex_of_their_side(ran):
         np.testing.assert_array_equal(kept, np.flatnonzero(cortex))
     ribbon = np.asarray(nib.load(folder / "mri/ribbon.mgz").dataobj)
     assert set(np.unique(ribbon)) == {0, 2, 3, 41, 42}
+
+
+def test_parcels_and_group_maps_belong_to_their_hemisphere(ran):
+    import pandas as pd
+
+    from deepprep.surface.surface_stats import parse_aparc_stats
+
+    out = ran[0] / "out"
+    anat, folder = out / "sub-001/anat", out / "sourcedata/freesurfer/sub-001"
+    table = pd.read_csv(anat / "sub-001_seg-aparc_morph.tsv", sep="\t")
+    assert table.groupby("hemisphere").size().tolist() == [34, 34]
+    whole = {}
+    for side, hemi in (("L", "lh"), ("R", "rh")):
+        white, faces = nib.load(anat / f"sub-001_hemi-{side}_white.surf.gii").agg_data()
+        labels, _, names = nib.freesurfer.read_annot(folder / f"label/{hemi}.aparc.annot")
+        assert len(labels) == len(white)
+        # the measures come from this side's surface, not from the other's
+        rows = parse_aparc_stats((folder / f"stats/{hemi}.aparc.stats").read_text())[1]
+        at = names.index(b"precentral")
+        row = next(r for r in rows if r.name == "precentral")
+        assert row.n_vertices == (labels == at).sum() > 1000
+        triangles = white[faces]
+        areas = np.linalg.norm(
+            np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
+        )
+        vertex = np.bincount(faces.ravel(), np.repeat(areas / 6, 3), len(white))
+        assert abs(row.area_mm2 - vertex[labels == at].sum()) < 1
+        # precentral lies in front of postcentral and above the superior temporal gyrus
+        centre = {n: white[labels == names.index(n)].mean(axis=0) for n in names if n in USED}
+        assert centre[b"precentral"][1] > centre[b"postcentral"][1] + 5
+        assert centre[b"postcentral"][2] > centre[b"superiortemporal"][2] + 20
+        assert centre[b"cuneus"][1] < centre[b"superiorfrontal"][1] - 60
+        group = nib.load(anat / f"sub-001_hemi-{side}_space-fsLR_den-32k_white.surf.gii")
+        assert len(group.agg_data()[0]) == 32492
+        assert np.sign(group.agg_data()[0][:, 0].mean()) == {"L": -1, "R": 1}[side]
+        whole[hemi] = nib.load(anat / f"sub-001_hemi-{side}_thickness.shape.gii").agg_data()
+    cifti = nib.load(anat / "sub-001_space-fsLR_den-91k_thickness.dscalar.nii")
+    values = np.asarray(cifti.dataobj)[0]
+    assert values.shape == (59412,)
+    n_left = len(cifti.header.get_axis(1)["CIFTI_STRUCTURE_CORTEX_LEFT"])
+    for part, hemi in ((values[:n_left], "lh"), (values[n_left:], "rh")):
+        assert abs(part[part > 0].mean() - whole[hemi][whole[hemi] > 0].mean()) < 0.15
+    parcels = nib.load(anat / "sub-001_desc-aparcaseg_dseg.nii.gz")
+    numbers = np.asarray(parcels.dataobj)
+    names = pd.read_csv(out / "desc-aparcaseg_dseg.tsv", sep="\t").set_index("index")["name"]
+    assert set(np.unique(numbers)) <= set(names.index)
+    assert names[1024] == "ctx-lh-precentral" and names[2024] == "ctx-rh-precentral"
+    x = {
+        n: nib.affines.apply_affine(parcels.affine, np.argwhere(numbers == n))[:, 0]
+        for n in (1024, 2024)
+    }
+    assert np.median(x[1024]) < np.median(x[2024]) - 30
+    for name in ("aparc+aseg", "wmparc"):
+        assert (np.asarray(nib.load(folder / f"mri/{name}.mgz").dataobj) == 1024).sum() > 500
+
+
+USED = (b"precentral", b"postcentral", b"superiortemporal", b"cuneus", b"superiorfrontal")
+
+
+def test_bold_on_the_surface_is_that_of_the_volume(ran):
+    out = ran[0] / "out/sub-001"
+    volume = nib.load(out / "func/sub-001_task-rest_space-T1w_desc-preproc_bold.nii.gz")
+    frames = np.asarray(volume.dataobj, dtype=float)
+    for side in "LR":
+        white = nib.load(out / f"anat/sub-001_hemi-{side}_white.surf.gii").agg_data()[0]
+        pial = nib.load(out / f"anat/sub-001_hemi-{side}_pial.surf.gii").agg_data()[0]
+        image = nib.load(out / f"func/sub-001_task-rest_hemi-{side}_space-fsnative_bold.func.gii")
+        series = image.agg_data()
+        assert series.shape == (len(white), frames.shape[3])
+        voxels = nib.affines.apply_affine(np.linalg.inv(volume.affine), (white + pial) / 2)
+        near = frames[tuple(voxels.round().astype(int).T)].mean(axis=1)
+        mean = series.mean(axis=1)
+        inside = (near > 0) & (mean > 0)
+        assert inside.mean() > 0.8
+        assert np.corrcoef(near[inside], mean[inside])[0, 1] > 0.8
+        group = nib.load(out / f"func/sub-001_task-rest_hemi-{side}_space-fsaverage5_bold.func.gii")
+        assert group.agg_data().shape == (10242, frames.shape[3])
+        shape = nib.load(out / f"anat/sub-001_hemi-{side}_space-fsaverage5_sulc.shape.gii")
+        assert shape.agg_data().shape == (10242,)
 
 
 def test_pybids_and_nilearn_read_the_derivatives(ran):

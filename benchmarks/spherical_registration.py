@@ -1,0 +1,250 @@
+"""Spherical registration and DK parcellation of the silver heads, beside cat-surf's spherical_demon.
+
+    python -m benchmarks.spherical_registration SHARED_DATA [--heads 01 02 06 07] [--work FOLDER]
+        [--cat-python PYTHON] [--pictures FOLDER]
+
+Surfaces are reconstructed from the silver T1 and aseg (evaluation only); with --work they are kept there
+and used again. cat-surf runs as one process in its own environment (`python -m venv PEER && PEER/bin/pip
+install cat-surf`) on the same white surface and the same sphere, with fsaverage5 of nilearn as target.
+Correlation: sulcal depth of the subject with the mean of 904 people (SHARED_DATA/sugar-atlas, not in the
+package and not what is registered to) at the vertices of fsaverage6. Writes
+benchmarks/results/spherical_registration.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from deepprep.data import surface_atlases as atlases
+from deepprep.image.volume import Volume
+from deepprep.interfaces.hemisphere_files import keep_hemisphere, load_hemisphere
+from deepprep.surface.barycentric import locate
+from deepprep.surface.cortical_labels import HemisphereParcels, label_ribbon, with_ribbon
+from deepprep.surface.distortion import measure_distortion
+from deepprep.surface.mesh import Mesh
+from deepprep.surface.parcellation import transfer_labels
+from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
+from deepprep.surface.ribbon import ribbon_volumes
+from deepprep.surface.sphere import map_to_sphere
+from deepprep.surface.spherical_registration import STAGES, register_sphere, standardised
+
+RESULTS = Path(__file__).parent / "results" / "spherical_registration.md"
+STIFF = tuple(replace(stage, stiffness=8 * stage.stiffness) for stage in STAGES)
+"""About cat-surf's distortion, for a fair comparison."""
+SIDES = {"left": "lh", "right": "rh"}
+PEER = """
+import sys, time, numpy as np, cat_surf
+z = np.load(sys.argv[1])
+began, cpu = time.perf_counter(), time.process_time()
+v, f = cat_surf.spherical_demon(
+    (z["white"], z["faces"]), (z["sphere"], z["faces"]),
+    (z["target"], z["target_faces"]), (z["target_sphere"], z["target_faces"]), unfold=True)[:2]
+np.savez(sys.argv[2], v=v, wall=time.perf_counter() - began, cpu=time.process_time() - cpu)
+"""
+
+
+def volume(folder: Path, name: str, kind: type) -> Volume:
+    image = nib.load(folder / f"{name}.mgz")
+    return Volume(np.asarray(image.dataobj).astype(kind), image.affine)
+
+
+def hemisphere_of(folder: Path, side: str, kept: Path | None) -> Hemisphere:
+    if kept is not None and kept.is_file():
+        return load_hemisphere(kept)
+    t1w, aseg, brain = (volume(folder, n, np.float32) for n in ("T1", "aseg", "brainmask"))
+    labels, mask = aseg.like(aseg.data.astype(np.int32)), brain.like(brain.data > 0)
+    found = reconstruct_hemisphere(side, t1w, labels, mask)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        here = Path.cwd()
+        os.chdir(kept.parent)
+        keep_hemisphere(found, kept.name)
+        os.chdir(here)
+    return found
+
+
+def row(
+    name: str, what: str, sphere: Mesh, moved: Mesh, sulc: np.ndarray, mean: np.ndarray, times: str
+) -> tuple[str, float, float]:
+    grid = atlases.fsaverage_sphere(6)
+    found = np.corrcoef(locate(moved, grid.vertices).interpolate(sulc), mean)[0, 1]
+    distortion = measure_distortion(sphere, moved)
+    spread = float(np.quantile(np.abs(distortion.areal), 0.95))
+    text = f"| {name} | {what} | {found:.3f} | {distortion.folded} | {spread:.2f} | {times} |"
+    print(text, flush=True)
+    return text, float(found), spread
+
+
+def with_cat(python: str, hemi: str, white: Mesh, sphere: Mesh) -> tuple[Mesh, str]:
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    files = fetch_surf_fsaverage("fsaverage5")
+    target = nib.load(files[f"white_{'left' if hemi == 'lh' else 'right'}"])
+    points, faces = (a.data for a in target.darrays)
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = f"{folder}/given.npz", f"{folder}/made.npz"
+        np.savez(
+            given,
+            white=white.vertices,
+            sphere=sphere.vertices,
+            faces=white.faces.astype(np.int32),
+            target=points.astype(float),
+            target_faces=faces.astype(np.int32),
+            target_sphere=atlases.fsaverage_sphere(5).vertices,
+        )
+        subprocess.run([python, "-c", PEER, given, made], check=True)
+        with np.load(made) as peer:
+            return sphere.moved(peer["v"]), f"{float(peer['wall']):.1f} | {float(peer['cpu']):.1f}"
+
+
+def dice_of(ours: np.ndarray, theirs: np.ndarray) -> dict[int, float]:
+    """Dice of each cortical parcel (1001-1035, 2001-2035) of the reference."""
+    out = {}
+    for label in np.unique(theirs):
+        if label % 1000 and 1000 < label < 2100 and label % 1000 < 100:
+            a, b = ours == label, theirs == label
+            out[int(label)] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--heads", nargs="+", default=["01", "02", "06", "07"])
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--cat-python")
+    parser.add_argument("--pictures", type=Path)
+    options = parser.parse_args()
+    rows: list[str] = []
+    found: dict[str, list[tuple[float, float]]] = {}
+    scores: dict[int, list[float]] = {}
+    for head in options.heads:
+        folder = options.shared / f"freesurfer-silver/sub-{head}/mri"
+        hemispheres, parcels = {}, {}
+        for side, hemi in SIDES.items():
+            kept = options.work / f"sub-{head}-{side}.npz" if options.work else None
+            hemisphere = hemisphere_of(folder, side, kept)
+            sulc, curv = (hemisphere.overlays[n].astype(float) for n in ("sulc", "curv"))
+            mean = nib.freesurfer.read_morph_data(
+                options.shared / f"sugar-atlas/{hemi}.904_weight.mean.sulc"
+            )
+            name = f"sub-{head} {side}"
+            clock, cpu = time.perf_counter(), time.process_time()
+            sphere = map_to_sphere(hemisphere.white)
+            laid = f"{time.perf_counter() - clock:.1f} | {time.process_time() - cpu:.1f}"
+            clock, cpu = time.perf_counter(), time.process_time()
+            result = register_sphere(sphere, sulc, curv, atlases.folding_target(hemi))
+            times = f"{time.perf_counter() - clock:.1f} | {time.process_time() - cpu:.1f}"
+            turned = sphere.moved(sphere.vertices @ result.rotation.T)
+            triples = [
+                row(name, "sphere, rotation", sphere, turned, sulc, mean, laid),
+                row(name, "DeepPrep", sphere, result.sphere, sulc, mean, times),
+            ]
+            stiff = register_sphere(sphere, sulc, curv, atlases.folding_target(hemi), STIFF)
+            triples.append(
+                row(name, "DeepPrep, 8 times stiffer", sphere, stiff.sphere, sulc, mean, " | ")
+            )
+            if options.cat_python:
+                warped, cat_times = with_cat(options.cat_python, hemi, hemisphere.white, sphere)
+                triples.append(row(name, "cat-surf", sphere, warped, sulc, mean, cat_times))
+            for text, correlation, spread in triples:
+                rows.append(text)
+                found.setdefault(text.split("|")[2].strip(), []).append((correlation, spread))
+            clock = time.process_time()
+            folding = np.stack([standardised(sulc, sphere), standardised(curv, sphere)], axis=1)
+            labels = transfer_labels(
+                result.sphere,
+                folding,
+                atlases.atlas_sphere(hemi),
+                atlases.parcellation("aparc", hemi).labels,
+                atlases.atlas_folding(hemi),
+                hemisphere.cortex,
+            )
+            print(f"parcellation {time.process_time() - clock:.1f} CPU-s", flush=True)
+            hemispheres[hemi] = hemisphere
+            parcels[hemi] = HemisphereParcels(hemisphere.white, hemisphere.pial, labels)
+        aseg = volume(folder, "aseg", np.int32)
+        ribbon = ribbon_volumes(hemispheres["lh"], hemispheres["rh"], aseg.grid).ribbon
+        ours = label_ribbon(with_ribbon(aseg, ribbon), parcels).data
+        theirs = volume(folder, "aparc+aseg", np.int32).data
+        dice = dice_of(ours, theirs)
+        for label, value in dice.items():
+            scores.setdefault(label, []).append(value)
+        for base, side in ((1000, "left"), (2000, "right")):
+            mean_dice = np.mean([v for k, v in dice.items() if k // 1000 == base // 1000])
+            print(f"sub-{head} {side}: DK Dice {mean_dice:.3f}", flush=True)
+        if options.pictures:
+            from deepprep.reports.surface_views import plot_parcels
+
+            options.pictures.mkdir(parents=True, exist_ok=True)
+            plot_parcels(
+                list(hemispheres.values()),
+                [parcels[h].labels for h in hemispheres],
+                [atlases.parcellation("aparc", h).colours for h in hemispheres],
+                options.pictures / f"sub-{head}.svg",
+            )
+    write(rows, found, scores, options.heads)
+
+
+def write(
+    rows: list[str],
+    found: dict[str, list[tuple[float, float]]],
+    scores: dict[int, list[float]],
+    heads: list[str],
+) -> None:
+    """The page of results."""
+    names = atlases.parcellation("aparc", "lh").names
+    lines = [
+        "# Spherical registration and parcellation of the silver heads",
+        "",
+        f"`python -m benchmarks.spherical_registration SHARED_DATA`, heads {', '.join(heads)}. See its",
+        "docstring for what is compared. p95 areal: 95th percentile of abs(log2 area ratio), registered",
+        "over unregistered sphere. Times of the first row of each hemisphere are those of the map to",
+        "the sphere. Other processes may have shared the two cores: compare CPU seconds.",
+        "",
+        "| hemisphere | map | correlation with 904 | folds | p95 areal | wall s | CPU s |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "| mean of all | correlation | p95 areal |",
+        "|---|---|---|",
+    ]
+    for what, values in found.items():
+        mean = np.mean(values, axis=0)
+        lines.append(f"| {what} | {mean[0]:.3f} | {mean[1]:.2f} |")
+    lines += [
+        "",
+        "## Dice of DK parcels in the volume with silver aparc+aseg",
+        "",
+        "Silver is FreeSurfer 6's automatic output. Its aseg gave the surfaces; the parcels and the",
+        "ribbon are ours.",
+        "",
+        "| parcel | left | right |",
+        "|---|---|---|",
+    ]
+    means: dict[int, list[float]] = {1: [], 2: []}
+    for row_number, name in enumerate(names):
+        cells = []
+        for side in (1, 2):
+            values = scores.get(1000 * side + row_number)
+            cells.append(f"{np.mean(values):.3f}" if values else "")
+            if values:
+                means[side].append(float(np.mean(values)))
+        if any(cells):
+            lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+    lines.append(f"| **mean** | **{np.mean(means[1]):.3f}** | **{np.mean(means[2]):.3f}** |")
+    RESULTS.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines[-40:]))
+
+
+if __name__ == "__main__":
+    main()

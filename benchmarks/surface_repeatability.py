@@ -104,6 +104,7 @@ def row(subject: str, side: str, first: tuple[Volume, ...], second: tuple[Volume
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subjects", nargs="*", default=["sub-02"])
+    parser.add_argument("--sides", nargs="*", default=["left", "right"])
     options = parser.parse_args()
     lines = [
         "# Repeatability of the cortical surfaces",
@@ -116,7 +117,7 @@ def main() -> None:
     ]
     for subject in options.subjects:
         first, second = scans(subject)
-        for side in ("left", "right"):
+        for side in options.sides:
             lines.append(row(subject, side, first, second))
             print(lines[-1], flush=True)
             RESULTS.write_text(

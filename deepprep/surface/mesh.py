@@ -113,9 +113,30 @@ class Mesh:
         return _vertex_normals(self.vertices, self.faces)
 
     @property
+    def area_mm2(self) -> float:
+        """Area of all triangles, mm^2."""
+        return float(_area(self.vertices, self.faces))
+
+    @property
     def enclosed_volume_mm3(self) -> float:
         """Volume inside a closed mesh, mm^3; positive where normals point out."""
         return float((self.vertices[self.faces[:, 0]] * self.face_vectors).sum() / 6.0)
+
+
+@compiled(nogil=True)
+def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
+    total = 0.0
+    for f in range(len(faces)):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux = vertices[j, 0] - vertices[i, 0]
+        uy = vertices[j, 1] - vertices[i, 1]
+        uz = vertices[j, 2] - vertices[i, 2]
+        vx = vertices[k, 0] - vertices[i, 0]
+        vy = vertices[k, 1] - vertices[i, 1]
+        vz = vertices[k, 2] - vertices[i, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        total += 0.5 * np.sqrt(x * x + y * y + z * z)
+    return total
 
 
 @compiled(nogil=True)

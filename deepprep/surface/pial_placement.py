@@ -51,6 +51,9 @@ SOFTNESS = 0.25
 LIMIT_MM = 0.4
 """Within this distance of a limit, steps become shorter."""
 
+BEYOND_MM = 1.0
+"""So far beyond a limit the front is slow everywhere: nobody needs to know its way there."""
+
 MOST_MM = 8.0
 """Greatest distance of a pial vertex from its white vertex: ways bend, they are longer than cortex
 is thick."""
@@ -105,6 +108,7 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     gap = grey - fluid
     grid = outward_grid(white)
     speed = _speed(image, grid, float(np.median(grey[free])), float(np.median(fluid[free])))
+    speed[_on_grid(limits.room, grid) < -BEYOND_MM] = LEAST_SPEED
     field = outward_field(white, grid, speed)
     share = _taper(mean, loose)
     mesh = white
@@ -156,13 +160,16 @@ def _taper(mean: sparse.csr_matrix, loose: np.ndarray) -> np.ndarray:
 
 
 def _speed(image: Volume, grid: Grid, grey: float, fluid: float) -> np.ndarray:
-    between = image.grid.ras2vox @ grid.affine
-    data = ndimage.affine_transform(
-        np.nan_to_num(np.asarray(image.data, dtype=np.float32)), between[:3, :3], between[:3, 3],
+    fraction = (_on_grid(image, grid) - fluid) / (grey - fluid)
+    return np.clip(fraction / FULL_SPEED, LEAST_SPEED, 1.0)
+
+
+def _on_grid(volume: Volume, grid: Grid) -> np.ndarray:
+    between = volume.grid.ras2vox @ grid.affine
+    return ndimage.affine_transform(
+        np.nan_to_num(np.asarray(volume.data, dtype=np.float32)), between[:3, :3], between[:3, 3],
         grid.shape, order=1, mode="nearest",
     )  # fmt: skip
-    fraction = (data - fluid) / (grey - fluid)
-    return np.clip(fraction / FULL_SPEED, LEAST_SPEED, 1.0)
 
 
 def sample_linear_at(volume: Volume, points_ras: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ MESHES = ("white", "pial", "smoothwm", "inflated", "midthickness")
 def keep_hemisphere(hemisphere: Hemisphere, name: str) -> File:
     """Write a hemisphere as ``name`` in the task's folder."""
     arrays = {kind: getattr(hemisphere, kind).vertices for kind in MESHES}
+    if hemisphere.orig is not None:
+        arrays["orig"] = hemisphere.orig.vertices
     arrays |= {f"overlay_{k}": np.asarray(v) for k, v in hemisphere.overlays.items()}
     return keep_arrays(
         name,
@@ -42,5 +44,6 @@ def load_hemisphere(path: str | os.PathLike) -> Hemisphere:
             cortex=file["cortex"],
             overlays=overlays,
             qc=json.loads(str(file["qc"])),
+            orig=Mesh(file["orig"], faces) if "orig" in file else None,
             **meshes,
         )

@@ -113,6 +113,19 @@ def write_morph(path: str | os.PathLike, values: np.ndarray, n_faces: int) -> Pa
     )
 
 
+def write_morph_mgh(path: str | os.PathLike, values: np.ndarray) -> Path:
+    """Write one value per vertex as MGH (``lh.w-g.pct.mgh``), atomically.
+
+    Parameters
+    ----------
+    path : path-like
+    values : (V,) array
+    """
+    data = np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
+    image = nib.MGHImage(data, np.eye(4))
+    return _atomically(path, lambda part: part.write_bytes(image.to_bytes()))
+
+
 def write_label(
     path: str | os.PathLike, inside: np.ndarray, mesh: Mesh, orig: Grid, subject: str
 ) -> Path:

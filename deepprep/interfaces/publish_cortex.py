@@ -48,6 +48,7 @@ def PublishCortex(
     freesurfer_info: File,
     engine: str,
     engine_reason: str,
+    given: str,
     spaces: list[str],
     subject: str,
     bids_dir: str,
@@ -73,6 +74,8 @@ def PublishCortex(
         How the spheres were registered.
     engine_reason : str
         Why the spheres were registered this way, in a sentence.
+    given : str
+        Folder of the finished subject that surfaces are read from, or empty: never written to.
     spaces : list of str
         Output spaces; those on the surface of a group get the maps of the cortex too.
     subject : str
@@ -87,7 +90,7 @@ def PublishCortex(
     from deepprep.data.parcellations import ANNOTATIONS
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.files import read_json
-    from deepprep.interfaces.freesurfer import is_ours
+    from deepprep.interfaces.freesurfer import is_input, is_ours
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.nifti import load_volume
     from deepprep.interfaces.sphere_files import load_parcels, load_spheres
@@ -127,7 +130,7 @@ def PublishCortex(
     delivery.put(dseg, path("dseg", ".nii.gz", desc="aparcaseg"), {"Sources": sources})
     delivery.text(aparc_lookup_table(), root / "desc-aparcaseg_dseg.tsv")
 
-    if is_ours(folder):
+    if is_ours(folder) and not is_input(folder, given):
         grid = load_volume(str(orig), None).grid
         for side in HEMISPHERES:
             _write_freesurfer_side(delivery, folder, side, spheres[side], grid)

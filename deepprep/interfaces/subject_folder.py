@@ -16,6 +16,7 @@ from deepprep.image.volume import Grid, Volume
 from deepprep.interfaces.freesurfer import VERSION_FILE
 from deepprep.registration.transforms import Affine
 from deepprep.surface.inflate import inflate, midthickness, smoothwm
+from deepprep.surface.measures import white_pial_crossings
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.reconstruct import Hemisphere, measured
 from deepprep.surface.self_intersection import count_self_intersections
@@ -93,10 +94,13 @@ def read_hemisphere(
         "euler_pial": pial.euler_number,
         "self_intersections_white": count_self_intersections(white),
         "self_intersections_pial": count_self_intersections(pial),
+        "crossings_white_pial": white_pial_crossings(white, pial),
         "n_vertices": white.n_vertices,
     }
     overlays = measured(t1w, white, pial, cortex, overlays)
-    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex, overlays, qc)
+    first = _same_vertices(_surface(folder, hemi, "orig", orig), white)
+    before = None if first is None else _placed(first, to_t1w)
+    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex, overlays, qc, before)
 
 
 def made_by(folder: Path) -> str:

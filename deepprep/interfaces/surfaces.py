@@ -258,13 +258,15 @@ def PublishSurfaces(
         for side, hemisphere in sides.items():
             hemi = HEMISPHERES[side]
             surf = folder / "surf"
-            for name, mesh in (
-                ("white", hemisphere.white),
-                ("orig", hemisphere.white),
-                ("smoothwm", hemisphere.smoothwm),
-                ("pial", hemisphere.pial),
-                ("inflated", hemisphere.inflated),
-            ):
+            written = {
+                "white": hemisphere.white,
+                "smoothwm": hemisphere.smoothwm,
+                "pial": hemisphere.pial,
+                "inflated": hemisphere.inflated,
+            }
+            if hemisphere.orig is not None:
+                written["orig"] = hemisphere.orig
+            for name, mesh in written.items():
                 head = name != "inflated"
                 file = surf / f"{hemi}.{name}"
                 delivery.noted(mesh_files.write_freesurfer_surface(file, mesh, grid, head=head))
@@ -272,6 +274,8 @@ def PublishSurfaces(
                 values = hemisphere.overlays[overlay]
                 file = surf / f"{hemi}.{name}"
                 delivery.noted(mesh_files.write_morph(file, values, hemisphere.white.n_faces))
+            file = surf / f"{hemi}.w-g.pct.mgh"
+            delivery.noted(mesh_files.write_morph_mgh(file, hemisphere.overlays["w-g.pct"]))
             file = folder / "label" / f"{hemi}.cortex.label"
             delivery.noted(
                 mesh_files.write_label(file, hemisphere.cortex, hemisphere.white, grid, inputs.name)

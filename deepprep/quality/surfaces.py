@@ -84,6 +84,11 @@ _SHOWN = {
     "holes": ("holes_filled_{}", "Holes filled", "{:.0f}"),
     "euler_white": ("euler_white_{}", "Euler number of the white surface (sphere: 2)", "{:.0f}"),
     "crossings_white": ("self_intersections_white_{}", "White: triangles that cross", "{:.0f}"),
+    "crossings_between": (
+        "crossings_white_pial_{}",
+        "Triangles where white and pial cross",
+        "{:.0f}",
+    ),
     "crossings_pial": ("self_intersections_pial_{}", "Pial: triangles that cross", "{:.0f}"),
 }
 """Measure -> its name in the table of metrics, its title in the report, its format."""

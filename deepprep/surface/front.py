@@ -84,6 +84,7 @@ def _march(start: np.ndarray, speed: np.ndarray, spacing: float, reach: float) -
                 n = push(keys, items, n, times[at], at)
             else:
                 done[at] = True
+    best = np.empty(3)
     while n > 0:
         at, time = items[0], keys[0]
         n = pop(keys, items, n)
@@ -100,7 +101,7 @@ def _march(start: np.ndarray, speed: np.ndarray, spacing: float, reach: float) -
                 to = at + way * strides[axis]
                 if done[to] or known[to]:
                     continue
-                best = np.full(3, np.inf)
+                best[:] = np.inf
                 ti, tj, tk = to // (ny * nz), (to // nz) % ny, to % nz
                 for other in range(3):
                     size2 = nx if other == 0 else ny if other == 1 else nz

@@ -50,7 +50,7 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
     Fischl B, Sereno MI, Dale AM. NeuroImage 9:195-207, 1999.
     """
     mean = neighbour_mean(smooth)
-    area = float(smooth.face_areas.sum())
+    area = smooth.area_mm2
     centre = smooth.vertices.mean(axis=0)
     mesh = smooth.moved(smooth.vertices - centre)
     sulc = np.zeros(mesh.n_vertices)
@@ -65,7 +65,7 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
             sulc += (velocity * mesh.vertex_normals).sum(axis=1)
             vertices = mesh.vertices + velocity
             moved = mesh.moved(vertices - vertices.mean(axis=0))
-            mesh = moved.moved(moved.vertices * np.sqrt(area / moved.face_areas.sum()))
+            mesh = moved.moved(moved.vertices * np.sqrt(area / moved.area_mm2))
     return mesh.moved(mesh.vertices + centre), sulc - sulc.mean()
 
 

@@ -10,9 +10,13 @@ from deepprep.image.volume import Volume
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.mesh_distance import squared_distance_to_triangle
 from deepprep.surface.profiles import sample_points, spline_image
+from deepprep.surface.self_intersection import find_crossings
 
 MOST_THICKNESS_MM = 5.0
 """FreeSurfer's upper limit."""
+
+APART_MM = 0.05
+"""White and pial vertices nearer than this are one surface."""
 
 CONTRAST_WHITE_MM = 1.0
 """White matter is sampled so far below the white surface."""
@@ -90,6 +94,20 @@ def vertex_volumes(white: Mesh, pial: Mesh) -> np.ndarray:
 
 def _tetrahedron(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     return (np.cross(b - a, c - a) * (d - a)).sum(axis=1) / 6.0
+
+
+def white_pial_crossings(white: Mesh, pial: Mesh) -> int:
+    """Number of white triangles that meet pial ones where the two surfaces are apart.
+
+    Parameters
+    ----------
+    white, pial : Mesh
+        Same triangles. On the medial wall and at its border they are one surface.
+    """
+    apart = np.linalg.norm(pial.vertices - white.vertices, axis=1) > APART_MM
+    faces = white.faces[apart[white.faces].all(axis=1)]
+    pairs = find_crossings(Mesh(white.vertices, faces), Mesh(pial.vertices, faces))
+    return len(np.unique(pairs[:, 0]))
 
 
 def grey_white_contrast(image: Volume, white: Mesh, pial: Mesh) -> np.ndarray:

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from deepprep.image.compiled import compiled
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -108,19 +110,57 @@ class Mesh:
     @cached_property
     def vertex_normals(self) -> np.ndarray:
         """(V, 3) outward unit normals, weighted by area."""
-        out = np.zeros((self.n_vertices, 3))
-        for axis in range(3):
-            for k in range(3):
-                out[:, axis] += np.bincount(
-                    self.faces[:, k], self.face_vectors[:, axis], self.n_vertices
-                )
-        length = np.linalg.norm(out, axis=1, keepdims=True)
-        return out / np.where(length > 0, length, 1.0)
+        return _vertex_normals(self.vertices, self.faces)
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of all triangles, mm^2."""
+        return float(_area(self.vertices, self.faces))
 
     @property
     def enclosed_volume_mm3(self) -> float:
         """Volume inside a closed mesh, mm^3; positive where normals point out."""
         return float((self.vertices[self.faces[:, 0]] * self.face_vectors).sum() / 6.0)
+
+
+@compiled(nogil=True)
+def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
+    total = 0.0
+    for f in range(len(faces)):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux = vertices[j, 0] - vertices[i, 0]
+        uy = vertices[j, 1] - vertices[i, 1]
+        uz = vertices[j, 2] - vertices[i, 2]
+        vx = vertices[k, 0] - vertices[i, 0]
+        vy = vertices[k, 1] - vertices[i, 1]
+        vz = vertices[k, 2] - vertices[i, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        total += 0.5 * np.sqrt(x * x + y * y + z * z)
+    return total
+
+
+@compiled(nogil=True)
+def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(vertices), 3))
+    for f in range(len(faces)):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux = vertices[j, 0] - vertices[i, 0]
+        uy = vertices[j, 1] - vertices[i, 1]
+        uz = vertices[j, 2] - vertices[i, 2]
+        vx = vertices[k, 0] - vertices[i, 0]
+        vy = vertices[k, 1] - vertices[i, 1]
+        vz = vertices[k, 2] - vertices[i, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for v in (i, j, k):
+            out[v, 0] += x
+            out[v, 1] += y
+            out[v, 2] += z
+    for v in range(len(out)):
+        length = np.sqrt(out[v, 0] ** 2 + out[v, 1] ** 2 + out[v, 2] ** 2)
+        if length > 0:
+            for a in range(3):
+                out[v, a] /= length
+    return out
 
 
 def joined(meshes: Sequence[Mesh]) -> Mesh:

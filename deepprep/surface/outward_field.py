@@ -23,6 +23,10 @@ SPACING_MM = 0.5
 REACH_MM = 6.0
 """No cortex is thicker."""
 
+LEAST_MEAN_SPEED = 0.8
+"""Grey matter has at least this speed on average: fronts later than ``REACH_MM`` at it are not
+followed."""
+
 NEAR_MM = 1.01
 """Exact distances this near to the surface."""
 
@@ -71,7 +75,7 @@ def outward_field(white: Mesh, grid: Grid, speed: np.ndarray) -> OutwardField:
     near = distance_near(white, grid, NEAR_MM)
     start = np.where(inside & ~np.isfinite(near), -np.inf, near)
     start = np.where(inside & np.isfinite(near), -near, start).astype(np.float32)
-    times = march_front(start, speed, SPACING_MM, REACH_MM / 0.6)
+    times = march_front(start, speed, SPACING_MM, REACH_MM / LEAST_MEAN_SPEED)
     return OutwardField(_gradient(times, np.where(np.isfinite(near), 1.0, speed).astype(np.float32),
                                   np.float32(SPACING_MM), np.float32(-BURIED_MM)), grid)  # fmt: skip
 

@@ -13,12 +13,11 @@ from deepprep.surface.outward_field import outward_field, outward_grid, outward_
 from deepprep.surface.profiles import sample_points, sample_profiles, spline_image
 from deepprep.surface.vertex_smoothing import (
     neighbour_mean,
-    relax_tangentially,
     smooth_positions,
 )
 from deepprep.surface.white_placement import GREY_DEPTH_MM, robust_mean
 
-N_STEPS = 55
+N_STEPS = 54
 """Steps of growth; 5 mm of cortex take 25, the rest settles valleys and noise."""
 
 STEP_MM = 0.22
@@ -32,8 +31,19 @@ LEAST_SPEED = 0.15
 
 HEAD_ON = 0.3
 """A bank rests where the front's velocity along its normal falls to this: 1 in free cortex, 0 half
-way between two banks. 0.3 leaves a gap of about 0.3 mm between them. Along the surface nothing
-stops it: over the bottom of a sulcus both banks glide outward together."""
+way between two banks. 0.3 leaves a gap of about 0.3 mm between them. Where fronts meet, motion
+along the surface stops too: banks that go on gliding outwards together leave the bottom of their
+sulcus behind, and run out of their way (``MOST_MM``) before they reach the crown."""
+
+BACKWARD = 0.5
+"""Greatest speed of a bank back to where it rests: smoothing may have pushed it across."""
+
+SPREAD = 0.5
+"""Part of the way, each step, of a vertex's displacement from white towards that of its neighbours,
+along the surface. Displacements are evened, not positions: vertices stay above their white ones."""
+
+SMOOTH_EVERY = 3
+"""Steps between two filters of the positions: a filter at every step rounds off crowns."""
 
 SOFTNESS = 0.25
 """Within this part of the difference of grey and fluid around the border, steps become shorter."""
@@ -41,8 +51,12 @@ SOFTNESS = 0.25
 LIMIT_MM = 0.4
 """Within this distance of a limit, steps become shorter."""
 
-MOST_MM = 5.5
-"""Greatest distance of a pial vertex from its white vertex."""
+BEYOND_MM = 1.0
+"""So far beyond a limit the front is slow everywhere: nobody needs to know its way there."""
+
+MOST_MM = 8.0
+"""Greatest distance of a pial vertex from its white vertex: ways bend, they are longer than cortex
+is thick."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +108,13 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     gap = grey - fluid
     grid = outward_grid(white)
     speed = _speed(image, grid, float(np.median(grey[free])), float(np.median(fluid[free])))
+    speed[_on_grid(limits.room, grid) < -BEYOND_MM] = LEAST_SPEED
     field = outward_field(white, grid, speed)
     share = _taper(mean, loose)
     mesh = white
-    for _ in range(N_STEPS):
-        velocity = outward_velocity(field, mesh.vertices)
+    for step in range(N_STEPS):
         normals = mesh.vertex_normals
-        ahead = (velocity * normals).sum(axis=1)
-        along = velocity - ahead[:, None] * normals
-        ahead = np.maximum(ahead - HEAD_ON, 0.0) / (1.0 - HEAD_ON)
+        ahead, along = _gated(outward_velocity(field, mesh.vertices), normals)
         values = sample_points(spline, mesh.vertices)
         forward = np.clip((values - (grey + fluid) / 2) / (SOFTNESS * gap), -1.0, 1.0)
         room = sample_linear_at(limits.room, mesh.vertices)
@@ -112,10 +124,29 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
         move = (along + ahead[:, None] * normals) * forward[:, None]
         for _ in range(2):
             move = 0.5 * (move + mean @ move)
-        moved = mesh.moved(mesh.vertices + STEP_MM * move)
-        moved = smooth_positions(relax_tangentially(moved, mean, 0.5), mean, 1)
+        moved = _spread(mesh.moved(mesh.vertices + STEP_MM * move), white, mean)
+        if step % SMOOTH_EVERY == SMOOTH_EVERY - 1:
+            moved = smooth_positions(moved, mean, 1)
         mesh = mesh.moved(np.where(free[:, None], moved.vertices, white.vertices))
     return mesh
+
+
+def _gated(velocity: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Speed along the normal and velocity along the surface, both ending where fronts meet."""
+    ahead = (velocity * normals).sum(axis=1)
+    along = velocity - ahead[:, None] * normals
+    free_way = np.linalg.norm(velocity, axis=1)
+    along *= np.clip((free_way - HEAD_ON) / (1.0 - HEAD_ON), 0.0, 1.0)[:, None]
+    return np.clip((ahead - HEAD_ON) / (1.0 - HEAD_ON), -BACKWARD, 1.0), along
+
+
+def _spread(mesh: Mesh, white: Mesh, mean: sparse.csr_matrix) -> Mesh:
+    """Even the displacements from the white surface, along the surface."""
+    away = mesh.vertices - white.vertices
+    change = mean @ away - away
+    normals = mesh.vertex_normals
+    change -= (change * normals).sum(axis=1, keepdims=True) * normals
+    return mesh.moved(mesh.vertices + SPREAD * change)
 
 
 def _taper(mean: sparse.csr_matrix, loose: np.ndarray) -> np.ndarray:
@@ -129,13 +160,16 @@ def _taper(mean: sparse.csr_matrix, loose: np.ndarray) -> np.ndarray:
 
 
 def _speed(image: Volume, grid: Grid, grey: float, fluid: float) -> np.ndarray:
-    between = image.grid.ras2vox @ grid.affine
-    data = ndimage.affine_transform(
-        np.nan_to_num(np.asarray(image.data, dtype=np.float32)), between[:3, :3], between[:3, 3],
+    fraction = (_on_grid(image, grid) - fluid) / (grey - fluid)
+    return np.clip(fraction / FULL_SPEED, LEAST_SPEED, 1.0)
+
+
+def _on_grid(volume: Volume, grid: Grid) -> np.ndarray:
+    between = volume.grid.ras2vox @ grid.affine
+    return ndimage.affine_transform(
+        np.nan_to_num(np.asarray(volume.data, dtype=np.float32)), between[:3, :3], between[:3, 3],
         grid.shape, order=1, mode="nearest",
     )  # fmt: skip
-    fraction = (data - fluid) / (grey - fluid)
-    return np.clip(fraction / FULL_SPEED, LEAST_SPEED, 1.0)
 
 
 def sample_linear_at(volume: Volume, points_ras: np.ndarray) -> np.ndarray:

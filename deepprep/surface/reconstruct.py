@@ -12,7 +12,12 @@ from deepprep.image.volume import Volume
 from deepprep.surface.curvature import mean_and_gaussian_curvature, smoothed
 from deepprep.surface.inflate import inflate, midthickness, smoothwm
 from deepprep.surface.initial_white import initial_white, surface_of_level
-from deepprep.surface.measures import grey_white_contrast, thickness, vertex_volumes
+from deepprep.surface.measures import (
+    grey_white_contrast,
+    thickness,
+    vertex_volumes,
+    white_pial_crossings,
+)
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.pial_placement import place_pial
 from deepprep.surface.surroundings import cortex_vertices, pial_limits
@@ -30,6 +35,8 @@ class Hemisphere:
     side : {'left', 'right'}
     white, pial, smoothwm, inflated, midthickness : Mesh
         Scanner RAS mm.
+    orig : Mesh or None
+        The white surface before its placement.
     cortex : (V,) bool array
         False on the medial wall, where white and pial are one.
     overlays : dict of str to (V,) float array
@@ -38,7 +45,7 @@ class Hemisphere:
         (mm^2), ``volume`` (mm^3), ``w-g.pct`` (percent). Thickness, volume and contrast are 0 on
         the medial wall.
     qc : dict of str to float
-        Euler numbers, self-intersections, corrected handles and holes, seconds.
+        Euler numbers, self-intersections, crossings of white and pial, corrected handles and holes, seconds.
     """
 
     side: str
@@ -50,6 +57,7 @@ class Hemisphere:
     cortex: np.ndarray
     overlays: dict[str, np.ndarray]
     qc: dict[str, float]
+    orig: Mesh | None = None
 
 
 def reconstruct_hemisphere(
@@ -110,11 +118,12 @@ def reconstruct_hemisphere(
         "euler_pial": pial.euler_number,
         "self_intersections_white": white_left,
         "self_intersections_pial": pial_left,
+        "crossings_white_pial": white_pial_crossings(white, pial),
         **_topology(report),
         "n_vertices": white.n_vertices,
         "seconds": time.perf_counter() - clock,
     }
-    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex, overlays, qc)
+    return Hemisphere(side, white, pial, smooth, inflated, middle, cortex, overlays, qc, first.mesh)
 
 
 def measured(

@@ -11,8 +11,11 @@ from deepprep.surface.vertex_smoothing import neighbour_mean
 MOST_ROUNDS = 60
 """Attempts; the neighbourhood that moves grows with them."""
 
-BACK = 0.08
-"""Part of the way back to the safe surface in each attempt."""
+BACK = 0.02
+"""Part of the way back to the safe surface in the first attempts; more of it opens sulci."""
+
+GROWTH = 6
+"""Attempts after which the neighbourhood and the way back become larger."""
 
 
 def untangle(mesh: Mesh, safe: Mesh | None = None, rounds: int = MOST_ROUNDS) -> tuple[Mesh, int]:
@@ -40,7 +43,7 @@ def untangle(mesh: Mesh, safe: Mesh | None = None, rounds: int = MOST_ROUNDS) ->
             break
         near = np.zeros(mesh.n_vertices)
         near[mesh.faces[found.faces].ravel()] = 1.0
-        for _ in range(1 + attempt // 6):
+        for _ in range(1 + attempt // GROWTH):
             near = np.maximum(near, (mean @ near > 0).astype(np.float64))
         moving = near > 0
         weight = near[moving, None]
@@ -48,5 +51,6 @@ def untangle(mesh: Mesh, safe: Mesh | None = None, rounds: int = MOST_ROUNDS) ->
         for _ in range(2):
             vertices[moving] += 0.5 * weight * (rows @ vertices - vertices[moving])
         if safe is not None:
-            vertices[moving] += BACK * weight * (safe.vertices[moving] - vertices[moving])
+            back = BACK * (1 + attempt // GROWTH)
+            vertices[moving] += back * weight * (safe.vertices[moving] - vertices[moving])
     return mesh.moved(vertices), found.n_intersecting_faces

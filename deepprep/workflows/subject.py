@@ -315,6 +315,7 @@ def _cortex(
             freesurfer_info=freesurfer.info,
             engine=options.sphere_engine,
             engine_reason=options.sphere_reason,
+            given=str(_given_subject(SubjectInputs.from_json(where["subject"]), options) or ""),
             spaces=[str(s) for s in options.spaces],
             bids_dir=options.bids_dir,
             **where,

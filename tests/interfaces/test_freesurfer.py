@@ -166,12 +166,12 @@ def test_posteriors_uncertainty_and_a_given_affine_are_used(inputs, tmp_path):
     )
 
 
-def publish(written, out):
+def publish(written, out, given=""):
     image = Image(path="/data/sub-01/anat/sub-01_T1w.nii.gz", metadata={}, entities={"sub": "01"})
     subject = SubjectInputs(label="01", t1w=(image,)).to_json()
     files = {name: File(path) for name, path in written.items()}
     task = PublishFreeSurfer(
-        **files, subject=subject, out_dir=str(out), run_uuid="u", label="sub-01"
+        **files, given=given, subject=subject, out_dir=str(out), run_uuid="u", label="sub-01"
     )
     return json.loads(Path(task(cache_root=out.parent / "cache").record).read_text())
 
@@ -206,6 +206,16 @@ def test_a_folder_of_freesurfer_is_left_alone(written, tmp_path):
     assert "made by another program" in record["summary"]["note"]
     assert [f for f in record["files"] if f.startswith("sourcedata")] == []
     assert (out / "sub-01/anat/sub-01_desc-aseg_morph.tsv").is_file()
+
+
+def test_a_folder_that_surfaces_are_read_from_is_left_alone(written, tmp_path):
+    out = tmp_path / "out"
+    folder = out / "sourcedata/freesurfer/sub-01"
+    publish(written, out)
+    (folder / "mri/orig.mgz").write_bytes(b"read by this run")
+    record = publish(written, out, given=str(folder / ".." / "sub-01"))
+    assert (folder / "mri/orig.mgz").read_bytes() == b"read by this run"
+    assert "is an input of this run" in record["summary"]["note"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from deepprep.surface.measures import (
     grey_white_contrast,
     thickness,
     vertex_volumes,
+    white_pial_crossings,
 )
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.scan_conversion import fill_fraction, fill_mesh
@@ -164,3 +165,13 @@ def test_vertices_on_lattice_lines_leave_no_leak() -> None:
     inside = fill_mesh(Mesh(corners, faces), Grid((8, 8, 8), np.eye(4)))
     assert inside[2:5, 2:5, 2:5].all()
     assert not inside[:1].any() and not inside[6:].any() and not inside[:, :, 6:].any()
+
+
+def test_white_that_comes_through_pial_is_counted(ball: Mesh) -> None:
+    white, pial = ball, _on_sphere(ball, 22.0)
+    assert white_pial_crossings(white, pial) == 0
+    through = pial.vertices.copy()
+    through[0] *= 0.7
+    assert 5 <= white_pial_crossings(white, white.moved(through)) <= 40
+    # on the medial wall both are one surface
+    assert white_pial_crossings(white, white) == 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deepprep.surface.mesh import Mesh, joined
+from tests.surface.shapes import folded
 
 TETRAHEDRON = Mesh(
     np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
@@ -56,3 +57,13 @@ def test_joined_meshes_keep_their_triangles() -> None:
     assert both.euler_number == 4
     assert both.enclosed_volume_mm3 == pytest.approx(2 / 6)
     assert joined([]).n_faces == 0
+
+
+def test_area_and_normals_are_those_of_the_triangles() -> None:
+    mesh = folded(3, seed=5)
+    assert mesh.area_mm2 == pytest.approx(mesh.face_areas.sum(), rel=1e-12)
+    total = np.zeros((mesh.n_vertices, 3))
+    for k in range(3):
+        np.add.at(total, mesh.faces[:, k], mesh.face_vectors)
+    total /= np.linalg.norm(total, axis=1, keepdims=True)
+    np.testing.assert_allclose(mesh.vertex_normals, total, atol=1e-12)

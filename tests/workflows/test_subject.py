@@ -57,3 +57,18 @@ def test_a_lesion_goes_to_every_normalisation_and_to_the_summary(tmp_path):
 
 def test_without_a_lesion_there_is_no_such_task(needs):
     assert not [name for name in needs if "lesion" in name]
+
+
+def test_surfaces_of_a_finished_subject_are_read_and_not_computed(tmp_path):
+    root = write_dataset(tmp_path / "bids")
+    for name in ("orig.mgz", "lh.white", "lh.pial", "rh.white", "rh.pial"):
+        path = tmp_path / "subjects/sub-01" / ("mri" if "mgz" in name else "surf") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    settings = settings_for(root, fs_subjects_dir=tmp_path / "subjects")
+    choices = Choices.from_settings(settings, "cpu").to_json()
+    (subject,) = collect(settings)
+    laid_out = Subject(subject=subject.to_json(), choices=choices, problems=[]).construct()
+    names = {node.name for node in laid_out.graph().sorted_nodes}
+    assert "read_surfaces" in names and not {"surfaces_L", "surfaces_R"} & names
+    assert {"write_surfaces", "surface_volumes"} <= names

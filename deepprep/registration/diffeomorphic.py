@@ -204,7 +204,8 @@ class _Work:
         self.n_images = len(images)
         self.inside = torch.from_numpy(images[0][0] != 0).float().to(to)
         self.box = Smoother(grid.shape, box_radius=WINDOW_RADIUS_VOX, device=device)
-        fixed = [_normal(torch.from_numpy(f).to(to), self.box, None) for f, _ in images]
+        self.plain = [torch.from_numpy(f).to(to) for f, _ in images]
+        fixed = [_normal(f, self.box, None) for f in self.plain]
         moving = [torch.from_numpy(m).to(to) for _, m in images]
         for c in channels:
             # The scale of a map enters the force through both residual and slope
@@ -233,6 +234,9 @@ class _Work:
             weight = self.inside.new_ones(self.inside.shape)
             if self.healthy is not None:
                 warped, weight = warped[:-1], warped[-1].contiguous()
+                # both images by the same voxels, or their windows differ around the lesion
+                for k in range(self.n_images):
+                    self.fixed[k] = _normal(self.plain[k], self.box, weight)
             # again at every map: interpolation blurs, and contrast lost to it is no mismatch
             for k in range(self.n_images):
                 warped[k] = _normal(warped[k], self.box, None if self.healthy is None else weight)

@@ -5,8 +5,10 @@ import pytest
 
 from deepprep.errors import InputError
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.diffeomorphic import Level, register_diffeomorphic
 from deepprep.registration.lesion import binary, labels_outside, lesion_on, with_rim
 from deepprep.registration.transforms import Affine
+from tests.registration.heads import T1W, brain_points, grid, motion, paint
 
 GRID = Grid((20, 22, 24), np.diag([1.0, 1.0, 1.0, 1.0]))
 
@@ -72,3 +74,27 @@ def test_labels_in_the_lesion_do_not_count():
     assert left.data.dtype == np.uint8
     assert not left.data[block().data > 0].any()
     assert left.data[0, 0, 0] == 2
+
+
+def test_the_map_around_a_masked_lesion_is_that_of_the_healthy_head():
+    """Both images must be normalised over the same voxels, or the rim of the lesion pulls."""
+    fixed = paint(grid(), T1W)
+    healthy = paint(grid(), T1W, motion((0, 0, 4), (3, 0, 2)), noise=1.0)
+    inside = np.linalg.norm(grid().points_ras() - [20, 10, 0], axis=-1) < 18
+    sick = healthy.like(np.where(inside, 10.0, healthy.data).astype(np.float32))
+    lesion = healthy.like(inside.astype(np.uint8))
+    levels = (Level(6.0, 30, 1.2, 0.8), Level(3.0, 15, 1.2, 0.8))
+    points = brain_points(2000)
+    points = points[np.linalg.norm(points - [20, 10, 0], axis=1) > 21]
+
+    def there(moving, mask):
+        result = register_diffeomorphic(
+            fixed, moving, Affine.identity(), lesion=mask, levels=levels
+        )
+        return result.fixed_to_moving().map_points(points)
+
+    wanted = there(healthy, None)
+    with_mask, without = (
+        np.linalg.norm(there(sick, mask) - wanted, axis=1).mean() for mask in (lesion, None)
+    )
+    assert with_mask < 0.75 * without

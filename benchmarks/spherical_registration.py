@@ -30,6 +30,7 @@ from deepprep.interfaces.hemisphere_files import keep_hemisphere, load_hemispher
 from deepprep.surface.barycentric import locate
 from deepprep.surface.cortical_labels import HemisphereParcels, label_ribbon, with_ribbon
 from deepprep.surface.distortion import measure_distortion
+from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.parcellation import transfer_labels
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
@@ -62,7 +63,9 @@ def hemisphere_of(folder: Path, side: str, kept: Path | None) -> Hemisphere:
         return load_hemisphere(kept)
     t1w, aseg, brain = (volume(folder, n, np.float32) for n in ("T1", "aseg", "brainmask"))
     labels, mask = aseg.like(aseg.data.astype(np.int32)), brain.like(brain.data > 0)
-    found = reconstruct_hemisphere(side, t1w, labels, mask)
+    engine = choose_level_engine()
+    level = engine_level(engine.name, engine.files.get(side), side, labels, t1w)
+    found = reconstruct_hemisphere(side, t1w, labels, mask, level=level)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         here = Path.cwd()

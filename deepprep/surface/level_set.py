@@ -40,7 +40,9 @@ def choose_level_engine(
     Parameters
     ----------
     name : {'auto', 'fastcsr', 'segmentation', 'compact'}
-        ``auto`` takes the segmentation's level set: the accuracy of FastCSR's official weights
+        ``auto`` takes our own network: on real heads its first surface is nearer to the white
+        matter's border than the segmentation's and needs few corrections of topology
+        (benchmarks/results/surface_level_engines.md). The accuracy of FastCSR's official weights
         could not be measured by us.
     models_dir : path, optional
         Folder of official weights; see :func:`deepprep.nn.models.find_models_dir`.
@@ -52,20 +54,21 @@ def choose_level_engine(
     MissingResourceError
         When a network is asked for and its weights are not there.
     """
-    if name == AUTO:
+    if name == AUTO and not COMPACT_FILE.is_file():
         return LevelEngineChoice(
-            SEGMENTATION, {}, "segmentation (auto): level set from labels and intensities."
+            SEGMENTATION, {}, "segmentation (auto): the weights of our network are not installed."
         )
     if name == SEGMENTATION:
         return LevelEngineChoice(SEGMENTATION, {}, "segmentation: asked for with --csr-engine.")
-    if name == COMPACT:
+    if name in (AUTO, COMPACT):
         if not COMPACT_FILE.is_file():
             raise MissingResourceError(
                 f"--csr-engine compact needs {COMPACT_FILE.name}, which this version of the package "
                 "does not hold: use --csr-engine segmentation."
             )
         both = dict.fromkeys(FASTCSR_FILES, COMPACT_FILE)
-        return LevelEngineChoice(COMPACT, both, "compact: asked for with --csr-engine.")
+        why = "auto" if name == AUTO else "--csr-engine compact"
+        return LevelEngineChoice(COMPACT, both, f"compact ({why}): level set by our own network.")
     if name != FASTCSR:
         raise InputError(f"--csr-engine {name} is not known: choose one of {', '.join(CHOICES)}.")
     folder = find_models_dir(models_dir)

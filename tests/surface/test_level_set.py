@@ -1,5 +1,6 @@
 """Engines of the level set: what each is given, and that it lands where the head is."""
 
+import hashlib
 from pathlib import Path
 
 import nibabel as nib
@@ -74,7 +75,37 @@ def test_compact_is_there_when_its_weights_are(
     (tmp_path / "level_set.safetensors").touch()
     choice = level_set.choose_level_engine("compact")
     assert choice.files == dict.fromkeys(("left", "right"), tmp_path / "level_set.safetensors")
-    assert choice.reason == "compact: asked for with --csr-engine."
+    assert choice.reason == "compact (--csr-engine compact): level set by our own network."
+
+
+def test_auto_is_our_network_or_else_the_segmentation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert level_set.choose_level_engine().name == "compact"
+    monkeypatch.setattr(level_set, "COMPACT_FILE", tmp_path / "level_set.safetensors")
+    choice = level_set.choose_level_engine()
+    assert choice.name == "segmentation" and not choice.files and "not installed" in choice.reason
+
+
+def test_far_from_the_labels_border_the_labels_decide() -> None:
+    filled = np.zeros((20, 20, 20), dtype=bool)
+    filled[4:16, 4:16, 4:16] = True
+    level = np.full(filled.shape, 1.0)
+    level[0, 0, 0] = -1.0
+    level[3, 10, 10] = -0.5
+    found = compact.within_reach(level, filled, 3.0)
+    assert found[0, 0, 0] == 3.0
+    assert found[3, 10, 10] == -0.5
+    assert found[10, 10, 10] == -3.0 and found[7, 10, 10] == -3.0
+    assert found[5, 10, 10] == 1.0
+    assert found.dtype == np.float32
+
+
+def test_the_installed_network_is_listed_with_its_checksum() -> None:
+    digest = hashlib.sha256(level_set.COMPACT_FILE.read_bytes()).hexdigest()
+    page = Path(__file__).parents[2] / "training/surface/README.md"
+    assert digest in page.read_text(encoding="utf-8")
+    compact.load_compact(level_set.COMPACT_FILE)
 
 
 def test_an_engine_without_weights_is_refused() -> None:

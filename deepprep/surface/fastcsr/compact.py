@@ -1,7 +1,8 @@
 """Our own, small version of FastCSR's network: one hemisphere at a time, 1 mm.
 
 The architecture is FastCSR's with fewer features and steps; one network serves both sides, right
-hemispheres are mirrored. ``training/surface`` makes the weights.
+hemispheres are mirrored. ``training/surface`` makes the weights. Far from the border of the filled
+hemisphere the labels decide, so that the network can move the surface but not invent one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from deepprep.image.volume import Volume
 from deepprep.surface.fastcsr.inference import CLIP_MM, normalised
@@ -20,6 +22,10 @@ from deepprep.surface.spline_lattice import finer_grid, to_finer
 
 COMPACT = Architecture(pools=((2, 2, 2),) * 3, kernels=((3, 3, 3),) * 4, base_features=12)
 """0.8 million parameters."""
+
+REACH_MM = 3.0
+"""How far the network may move the surface from the border of the filled hemisphere. On real heads
+less than one voxel in a thousand of either lies farther from the other."""
 
 
 def load_compact(path: str | Path) -> LevelSetNet:
@@ -115,5 +121,29 @@ def compact_level(
     level = net.to(device)(x.to(device))[0, 0].float().cpu().numpy()
     level = level[tuple(slice(n) for n in grid.shape)]
     if side == "right":
-        level = level[::-1]
-    return Volume(np.ascontiguousarray(np.clip(level, -1, 1) * CLIP_MM), grid.affine)
+        level, channels = level[::-1], [c[::-1] for c in channels]
+    level = np.clip(level, -1, 1) * CLIP_MM
+    return Volume(np.ascontiguousarray(within_reach(level, channels[1], REACH_MM)), grid.affine)
+
+
+def within_reach(level: np.ndarray, filled: np.ndarray, reach_mm: float) -> np.ndarray:
+    """A level set whose sign is that of labels wherever their border is far.
+
+    Parameters
+    ----------
+    level : (X, Y, Z) float array
+        At 1 mm, negative inside.
+    filled : (X, Y, Z) bool array
+        What labels say is inside.
+    reach_mm : float
+        Distance from the border of ``filled`` beyond which it decides.
+
+    Returns
+    -------
+    (X, Y, Z) float32 array
+    """
+    out = np.array(level, dtype=np.float32)
+    for inside, sign in ((filled, -1.0), (~filled, 1.0)):
+        deep = ndimage.distance_transform_edt(inside) > reach_mm
+        out[deep & (sign * out <= 0)] = sign * CLIP_MM
+    return out

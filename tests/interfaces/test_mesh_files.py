@@ -115,3 +115,15 @@ def test_the_same_surface_gives_the_same_bytes(tmp_path):
     one = mesh_files.write_surf_gii(tmp_path / "1.surf.gii", mesh, "L", "white").read_bytes()
     two = mesh_files.write_surf_gii(tmp_path / "2.surf.gii", mesh, "L", "white").read_bytes()
     assert one == two
+
+
+def test_a_series_has_one_array_a_frame(tmp_path):
+    series = np.arange(12.0).reshape(4, 3)
+    image = nib.load(mesh_files.write_func_gii(tmp_path / "a.func.gii", series, "R", 2.5))
+    assert image.meta["AnatomicalStructurePrimary"] == "CortexRight"
+    assert len(image.darrays) == 3
+    for frame, array in enumerate(image.darrays):
+        assert array.intent == nib.nifti1.intent_codes["NIFTI_INTENT_TIME_SERIES"]
+        assert np.array_equal(array.data, series[:, frame])
+        assert float(array.meta["TimeStep"]) == 2500.0
+    assert np.array_equal(image.agg_data(), series)

@@ -10,6 +10,7 @@ from deepprep.data.surface_atlases import (
     fslr_cortex,
     fslr_sphere,
 )
+from deepprep.surface import group_spaces
 from deepprep.surface.barycentric import locate
 from deepprep.surface.distortion import count_folds
 from deepprep.surface.group_spaces import (
@@ -46,6 +47,30 @@ def test_a_registered_sphere_is_carried_to_fslr_without_folds():
     same = onto_other_space(fsaverage_sphere(5), fsaverage_sphere(7), fsaverage_on_fslr("lh"))
     expected = fsaverage_on_fslr("lh").vertices[:10242]
     assert np.abs(same.vertices - expected).max() < 0.01
+
+
+def test_folds_that_cannot_be_laid_out_are_walked_around(monkeypatch):
+    def stuck(sphere):
+        raise ValueError("128 triangles of the sphere stay folded")
+
+    registered, whole = warped(ball(6), 1, 10.0), fsaverage_sphere(7)
+    expected = onto_other_space(registered, whole, fsaverage_on_fslr("rh"))
+    monkeypatch.setattr(group_spaces, "remove_folds", stuck)
+    found = onto_other_space(registered, whole, fsaverage_on_fslr("rh"))
+    assert count_folds(found) == 0
+    distance = np.linalg.norm(found.vertices - expected.vertices, axis=1)
+    assert np.quantile(distance, 0.99) < 0.5 and distance.max() < 5
+
+
+@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (0.4, -0.2, 0.9)])
+def test_nearest_rotation_is_found(angles):
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.from_euler("xyz", angles).as_matrix()
+    points = ball(3).vertices
+    noise = np.random.default_rng(0).normal(0, 0.5, points.shape)
+    found = group_spaces.nearest_rotation(points, points @ turn.T + noise)
+    assert np.allclose(found, turn, atol=2e-3)
 
 
 def test_metrics_surfaces_labels_and_areas_keep_what_they_mean():

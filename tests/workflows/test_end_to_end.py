@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared]
 
-SPACES = ["MNI152NLin2009cAsym:res-2", "T1w"]
+SPACES = ["MNI152NLin2009cAsym:res-2", "T1w", "fsnative", "fsaverage5"]
 NO_NETWORK = """
 import os, socket
 
@@ -304,6 +304,28 @@ def test_parcels_and_group_maps_belong_to_their_hemisphere(ran):
 
 
 USED = (b"precentral", b"postcentral", b"superiortemporal", b"cuneus", b"superiorfrontal")
+
+
+def test_bold_on_the_surface_is_that_of_the_volume(ran):
+    out = ran[0] / "out/sub-001"
+    volume = nib.load(out / "func/sub-001_task-rest_space-T1w_desc-preproc_bold.nii.gz")
+    frames = np.asarray(volume.dataobj, dtype=float)
+    for side in "LR":
+        white = nib.load(out / f"anat/sub-001_hemi-{side}_white.surf.gii").agg_data()[0]
+        pial = nib.load(out / f"anat/sub-001_hemi-{side}_pial.surf.gii").agg_data()[0]
+        image = nib.load(out / f"func/sub-001_task-rest_hemi-{side}_space-fsnative_bold.func.gii")
+        series = image.agg_data()
+        assert series.shape == (len(white), frames.shape[3])
+        voxels = nib.affines.apply_affine(np.linalg.inv(volume.affine), (white + pial) / 2)
+        near = frames[tuple(voxels.round().astype(int).T)].mean(axis=1)
+        mean = series.mean(axis=1)
+        inside = (near > 0) & (mean > 0)
+        assert inside.mean() > 0.8
+        assert np.corrcoef(near[inside], mean[inside])[0, 1] > 0.8
+        group = nib.load(out / f"func/sub-001_task-rest_hemi-{side}_space-fsaverage5_bold.func.gii")
+        assert group.agg_data().shape == (10242, frames.shape[3])
+        shape = nib.load(out / f"anat/sub-001_hemi-{side}_space-fsaverage5_sulc.shape.gii")
+        assert shape.agg_data().shape == (10242,)
 
 
 def test_pybids_and_nilearn_read_the_derivatives(ran):

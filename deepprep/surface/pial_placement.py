@@ -31,9 +31,13 @@ LEAST_SPEED = 0.15
 
 HEAD_ON = 0.3
 """A bank rests where the front's velocity along its normal falls to this: 1 in free cortex, 0 half
-way between two banks. 0.3 leaves a gap of about 0.3 mm between them. Where fronts meet, motion
-along the surface stops too: banks that go on gliding outwards together leave the bottom of their
-sulcus behind, and run out of their way (``MOST_MM``) before they reach the crown."""
+way between two banks. 0.3 leaves a gap of about 0.3 mm between them."""
+
+GLIDE = (0.3, 0.5)
+"""Where two fronts meet, their common velocity is the sine of half the angle between them. Between
+parallel banks motion along the surface stops: they would glide outwards together, leave the bottom
+of their sulcus behind, and run out of their way (``MOST_MM``) before they reach the crown. Over the
+bottom of an open valley banks do glide outwards together."""
 
 BACKWARD = 0.5
 """Greatest speed of a bank back to where it rests: smoothing may have pushed it across."""
@@ -136,7 +140,8 @@ def _gated(velocity: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.nd
     ahead = (velocity * normals).sum(axis=1)
     along = velocity - ahead[:, None] * normals
     free_way = np.linalg.norm(velocity, axis=1)
-    along *= np.clip((free_way - HEAD_ON) / (1.0 - HEAD_ON), 0.0, 1.0)[:, None]
+    low, high = GLIDE
+    along *= np.clip((free_way - low) / (high - low), 0.0, 1.0)[:, None]
     return np.clip((ahead - HEAD_ON) / (1.0 - HEAD_ON), -BACKWARD, 1.0), along
 
 

@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from benchmarks.surface_phantom import SHAPES, render
 from deepprep.image.volume import Volume
+from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.measures import distance_to_surface
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
 from deepprep.surface.scan_conversion import fill_mesh
@@ -91,7 +92,9 @@ def silver(subjects: list[str], pictures: Path | None) -> list[str]:
         )
         for side, (letter, white_value, grey_value) in SIDES.items():
             clock = time.process_time()
-            found = reconstruct_hemisphere(side, t1w, labels, mask)
+            engine = choose_level_engine()
+            level = engine_level(engine.name, engine.files.get(side), side, labels, t1w)
+            found = reconstruct_hemisphere(side, t1w, labels, mask, level=level)
             cpu = time.process_time() - clock
             base = 1000 if side == "left" else 2000
             cortex = (parcels.data > base) & (parcels.data < base + 100)

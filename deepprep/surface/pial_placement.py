@@ -33,6 +33,10 @@ HEAD_ON = 0.3
 """A bank rests where the front's velocity along its normal falls to this: 1 in free cortex, 0 half
 way between two banks. 0.3 leaves a gap of about 0.3 mm between them."""
 
+GREY_SHARE = 0.55
+"""Level of the pial surface between local fluid (0) and cortex (1). Half is exact where fluid is wide;
+around real cortex it is thinner than a voxel, and half lies 0.3 to 0.4 mm outside FreeSurfer's ribbon."""
+
 GLIDE = (0.3, 0.5)
 """Where two fronts meet, their common velocity is the sine of half the angle between them. Between
 parallel banks motion along the surface stops: they would glide outwards together, leave the bottom
@@ -83,8 +87,8 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     """Grow the pial surface from a white surface.
 
     All vertices move at once along the arrival time of a front from the white surface
-    (:mod:`deepprep.surface.outward_field`), forward where the intensity is above the mean of the
-    local levels of cortex and fluid, backward where it is below.
+    (:mod:`deepprep.surface.outward_field`), forward where the intensity is above a level between
+    those of local cortex and fluid, backward where it is below.
 
     Parameters
     ----------
@@ -120,7 +124,9 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
         normals = mesh.vertex_normals
         ahead, along = _gated(outward_velocity(field, mesh.vertices), normals)
         values = sample_points(spline, mesh.vertices)
-        forward = np.clip((values - (grey + fluid) / 2) / (SOFTNESS * gap), -1.0, 1.0)
+        forward = np.clip(
+            (values - (GREY_SHARE * grey + (1 - GREY_SHARE) * fluid)) / (SOFTNESS * gap), -1.0, 1.0
+        )
         room = sample_linear_at(limits.room, mesh.vertices)
         forward = np.minimum(forward, np.clip(room / LIMIT_MM, -1.0, 1.0))
         far = np.linalg.norm(mesh.vertices - white.vertices, axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.surface_phantom import FoldedHemisphere, render
+from benchmarks.surface_phantom import SHAPES, FoldedHemisphere, render
 from deepprep.errors import MissingResourceError
 from deepprep.image.volume import Volume
 from deepprep.surface import level_set
@@ -99,6 +99,28 @@ def test_far_from_the_labels_border_the_labels_decide() -> None:
     assert found[10, 10, 10] == -3.0 and found[7, 10, 10] == -3.0
     assert found[5, 10, 10] == 1.0
     assert found.dtype == np.float32
+
+
+def test_far_levels_are_distances_grown_on_from_near_ones() -> None:
+    x = np.arange(-12.0, 13.0)
+    whole = np.broadcast_to(x[:, None, None], (25, 5, 5))
+    wavering = np.clip(whole, -3, 3)
+    wavering[2, 2, 2] = -2.2
+    found = compact.regrown(wavering, 2.0)
+    assert np.abs(found - whole).max() <= 1.0
+    assert (np.diff(found[:, 2, 2]) > 0).all()
+    assert np.array_equal(found[10:15], whole[10:15])
+
+
+def test_our_network_keeps_the_middle_of_a_shape_it_does_not_know() -> None:
+    phantom = render([SHAPES["network"]], noise=0.03)
+    level = level_set.engine_level(
+        "compact", level_set.COMPACT_FILE, "left", phantom.labels, phantom.image
+    )
+    mesh = surface_of_level(level).mesh
+    assert mesh.euler_number == 2
+    error = np.abs(SHAPES["network"].white_distance(mesh.vertices, 5.0))
+    assert np.isfinite(error).all() and error.mean() < 0.3
 
 
 def test_the_installed_network_is_listed_with_its_checksum() -> None:

@@ -23,6 +23,9 @@ from deepprep.surface.spline_lattice import finer_grid, to_finer
 COMPACT = Architecture(pools=((2, 2, 2),) * 3, kernels=((3, 3, 3),) * 4, base_features=12)
 """0.8 million parameters."""
 
+BELIEVED_MM = 2.0
+"""Levels beyond this are distances of their own: the network was not asked for them."""
+
 REACH_MM = 3.0
 """How far the network may move the surface from the border of the filled hemisphere. On real heads
 less than one voxel in a thousand of either lies farther from the other."""
@@ -94,7 +97,7 @@ def compact_level(
     Returns
     -------
     Volume
-        float32, mm, clipped at 3, negative inside, at 1 mm around the hemisphere.
+        float32, mm, negative inside, at 1 mm around the hemisphere.
 
     Raises
     ------
@@ -123,7 +126,8 @@ def compact_level(
     if side == "right":
         level, channels = level[::-1], [c[::-1] for c in channels]
     level = np.clip(level, -1, 1) * CLIP_MM
-    return Volume(np.ascontiguousarray(within_reach(level, channels[1], REACH_MM)), grid.affine)
+    level = regrown(within_reach(level, channels[1], REACH_MM), BELIEVED_MM)
+    return Volume(np.ascontiguousarray(level), grid.affine)
 
 
 def within_reach(level: np.ndarray, filled: np.ndarray, reach_mm: float) -> np.ndarray:
@@ -146,4 +150,29 @@ def within_reach(level: np.ndarray, filled: np.ndarray, reach_mm: float) -> np.n
     for inside, sign in ((filled, -1.0), (~filled, 1.0)):
         deep = ndimage.distance_transform_edt(inside) > reach_mm
         out[deep & (sign * out <= 0)] = sign * CLIP_MM
+    return out
+
+
+def regrown(level: np.ndarray, believed_mm: float) -> np.ndarray:
+    """A level set whose far values are distances grown on from its near ones.
+
+    On a plateau, or where the network wavers deep inside, the correction of topology would part
+    the white matter through its middle rather than at a thin bridge.
+
+    Parameters
+    ----------
+    level : (X, Y, Z) float array
+        At 1 mm.
+    believed_mm : float
+        Levels up to this, of either sign, stay.
+
+    Returns
+    -------
+    (X, Y, Z) float32 array
+    """
+    out = np.array(level, dtype=np.float32)
+    for sign in (-1.0, 1.0):
+        far = sign * out > believed_mm
+        grown = believed_mm + ndimage.distance_transform_edt(far)[far]
+        out[far] = sign * grown
     return out

@@ -180,7 +180,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     parser.add_argument("--validate-every", type=int, default=250, help="steps; 0: never")
     parser.add_argument("--export", type=Path, help="write weights of the checkpoint here, stop")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.precision == "auto":
+        args.precision = best_precision(args.device)
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -190,8 +193,6 @@ def main(argv: list[str] | None = None) -> None:
         export(args.run / "checkpoint.pt", args.export)
         return
     torch.set_num_threads(args.threads)
-    if args.precision == "auto":
-        args.precision = best_precision(args.device)
     stop: list[int] = []
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(s, lambda number, frame: stop.append(number)) for s in signals]

@@ -186,7 +186,7 @@ def test_level_is_in_millimetres_on_the_conformed_lattice_and_outside_far_away()
 
 
 def test_the_ladder_says_why_and_what_is_missing(tmp_path: Path) -> None:
-    assert choose_level_engine("auto", tmp_path).name == "segmentation"
+    assert choose_level_engine("auto", tmp_path).name == "compact"
     with pytest.raises(InputError, match="choose one of"):
         choose_level_engine("freesurfer", tmp_path)
     with pytest.raises(MissingResourceError, match=r"lh_model\.pth and rh_model\.pth"):

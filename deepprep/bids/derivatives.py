@@ -18,20 +18,8 @@ from deepprep.bids.records import Entities, Image
 
 NAME_ORDER = (
     *("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part"),
-    *(
-        "hemi",
-        "space",
-        "cohort",
-        "seg",
-        "res",
-        "den",
-        "fmapid",
-        "label",
-        "from",
-        "to",
-        "mode",
-        "desc",
-    ),
+    *("hemi", "space", "cohort", "seg", "res", "den", "fmapid", "label", "from", "to", "mode"),
+    "desc",
 )
 """Order of the entities in a file name; the one order that agrees with all of fMRIPrep's names."""
 

@@ -98,18 +98,11 @@ def resample_bold(
     Memory: the result, 12 bytes per target voxel inside the field of view, and the
     coefficients of a few frames.
     """
-    frames = bold.data if bold.data.ndim == 4 else bold.data[..., np.newaxis]
+    frames, to_voxel = _frames(bold, motion_affines)
     n_frames = frames.shape[3]
-    if motion_affines is None:
-        motion_affines = np.broadcast_to(np.eye(4), (n_frames, 4, 4))
-    if motion_affines.shape != (n_frames, 4, 4):
-        raise ValueError(
-            f"{n_frames} frames need ({n_frames}, 4, 4) motion affines, not {motion_affines.shape}"
-        )
     wanted = np.dtype(dtype)
     out = np.empty((*target.shape, n_frames), dtype=wanted, order="F")
     flat = out.reshape(-1, n_frames, order="F")
-    to_voxel = bold.grid.ras2vox @ motion_affines
 
     index, points = _points_in_view(bold.grid, to_voxel, target, target_to_boldref, mask,
                                     shift_field)  # fmt: skip
@@ -158,16 +151,7 @@ def sample_frames(
     ValueError
         When the number of affines is not the number of frames.
     """
-    frames = bold.data if bold.data.ndim == 4 else bold.data[..., np.newaxis]
-    n_frames = frames.shape[3]
-    affines = (
-        np.broadcast_to(np.eye(4), (n_frames, 4, 4)) if motion_affines is None else motion_affines
-    )
-    if affines.shape != (n_frames, 4, 4):
-        raise ValueError(
-            f"{n_frames} frames need ({n_frames}, 4, 4) motion affines, not {affines.shape}"
-        )
-    to_voxel = bold.grid.ras2vox @ affines
+    frames, to_voxel = _frames(bold, motion_affines)
     where = np.ascontiguousarray(points, dtype=np.float32)
     none = np.empty(0, dtype=np.float32)
     values = np.empty(len(where), dtype=np.float32)
@@ -175,6 +159,19 @@ def sample_frames(
         for t, coefs in enumerate(_coefficients_ahead(frames, pool, 2 * used)):
             _sample(coefs, where, to_voxel[t], none, none, 0, np.float32(fill), values)
             yield values
+
+
+def _frames(bold: Volume, motion_affines: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (X, Y, Z, T), and maps (T, 4, 4) from boldref RAS mm to their voxels."""
+    frames = bold.data if bold.data.ndim == 4 else bold.data[..., np.newaxis]
+    n_frames = frames.shape[3]
+    if motion_affines is None:
+        motion_affines = np.broadcast_to(np.eye(4), (n_frames, 4, 4))
+    if motion_affines.shape != (n_frames, 4, 4):
+        raise ValueError(
+            f"{n_frames} frames need ({n_frames}, 4, 4) motion affines, not {motion_affines.shape}"
+        )
+    return frames, bold.grid.ras2vox @ motion_affines
 
 
 def _coefficients_ahead(

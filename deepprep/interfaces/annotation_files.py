@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+from deepprep.interfaces.files import atomically
 
 
 def write_annotation(
@@ -43,11 +44,13 @@ def write_annotation(
         raise ValueError(
             "two parcels have one colour: an annotation file could not tell them apart"
         )
-    temporary = Path(path).with_name(Path(path).name + ".part")
-    nib.freesurfer.write_annot(
-        temporary, labels.astype(np.int32), table, [n.encode() for n in names], fill_ctab=True
+    words = [n.encode() for n in names]
+    atomically(
+        path,
+        lambda part: nib.freesurfer.write_annot(
+            part, labels.astype(np.int32), table, words, fill_ctab=True
+        ),
     )
-    os.replace(temporary, path)
 
 
 def read_annotation(path: str | os.PathLike) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:

@@ -11,7 +11,6 @@ from pydra.compose import python
 from deepprep.execution.resources import stage
 from deepprep.interfaces.bold import bold_gb
 
-HEMISPHERES = {"L": "lh", "R": "rh"}
 VERTICES = 180_000
 """Of a hemisphere with many, for the estimate of memory."""
 
@@ -107,14 +106,13 @@ def PublishBoldSurfaces(
     from deepprep.bids.derivatives import bids_uri, derivative_path
     from deepprep.bids.records import run_from_json
     from deepprep.bids.spaces import parse_spaces
-    from deepprep.data.surface_atlases import group_sphere
     from deepprep.interfaces.delivery import Delivery
+    from deepprep.interfaces.group_maps import OnGroup
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.mesh_files import write_func_gii
     from deepprep.interfaces.publish_bold import series_sidecar
     from deepprep.interfaces.sphere_files import load_spheres
     from deepprep.reports import methods
-    from deepprep.surface.group_spaces import metric_on_group, surface_on_group
 
     image = run_from_json(run)
     root = Path(out_dir)
@@ -133,17 +131,8 @@ def PublishBoldSurfaces(
                 values = series.copy() if medial_surface_nan else series
                 cortex = hemisphere.cortex
             else:
-                registered = laid.fslr if space.name == "fsLR" else laid.fsaverage
-                target = group_sphere(space.name, space.den, HEMISPHERES[side])
-                middle = surface_on_group(hemisphere.midthickness, registered, target)
                 both = np.column_stack([series, hemisphere.cortex])
-                values = metric_on_group(
-                    both,
-                    registered,
-                    target,
-                    hemisphere.midthickness.vertex_areas,
-                    middle.vertex_areas,
-                ).astype(np.float32)
+                values = OnGroup(space, side, hemisphere, laid).maps(both).astype(np.float32)
                 values, cortex = values[:, :-1], values[:, -1] >= 0.5
             if medial_surface_nan:
                 values[~cortex] = np.nan

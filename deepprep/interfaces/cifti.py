@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from deepprep.interfaces.files import atomically
+
 STRUCTURES = {"lh": "CIFTI_STRUCTURE_CORTEX_LEFT", "rh": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
 
 
@@ -42,7 +44,7 @@ def write_dscalar(
         raise ValueError(f"{len(data)} values for {len(axis)} vertices of {name}")
     image = nib.Cifti2Image(data[None], header=(nib.cifti2.ScalarAxis([name]), axis))
     image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS")
-    return _save(image, path)
+    return atomically(path, lambda part: nib.save(image, part))
 
 
 def brain_axis(cortex: Mapping[str, np.ndarray]) -> nib.cifti2.BrainModelAxis:
@@ -52,16 +54,3 @@ def brain_axis(cortex: Mapping[str, np.ndarray]) -> nib.cifti2.BrainModelAxis:
         for hemi, name in STRUCTURES.items()
     )
     return left + right
-
-
-def _save(image: nib.Cifti2Image, path: str | os.PathLike) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # nibabel picks the format by the last part of the name
-    part = path.with_name(f".{os.getpid()}.part.{path.name}")
-    try:
-        nib.save(image, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

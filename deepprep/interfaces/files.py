@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,22 @@ def keep_arrays(name: str, **arrays: np.ndarray) -> File:
     path = Path.cwd() / name
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return File(path)
+
+
+def atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> Path:
+    """Let ``write`` make a file under a temporary name beside ``path``, then rename it.
+
+    The temporary name ends as ``path`` does, for writers that choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.part.{path.name}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def read_json(file: File | Path | str) -> dict[str, Any]:

@@ -12,6 +12,10 @@ from deepprep.interfaces.files import keep_arrays
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.reconstruct import Hemisphere
 
+HEMISPHERES = {"L": "lh", "R": "rh"}
+SIDES = {"L": "left", "R": "right"}
+"""Entity ``hemi`` -> FreeSurfer's prefix, word."""
+
 MESHES = ("white", "pial", "smoothwm", "inflated", "midthickness")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from deepprep._version import __version__
 from deepprep.image.freesurfer_space import ras_to_tkr
 from deepprep.image.volume import Grid
+from deepprep.interfaces.files import atomically
 from deepprep.surface.mesh import Mesh
 
 STRUCTURES: Mapping[str, str] = {"L": "CortexLeft", "R": "CortexRight"}
@@ -68,7 +69,7 @@ def write_freesurfer_surface(
             str(part), points.astype(np.float32), mesh.faces, create_stamp=stamp, volume_info=info
         )
 
-    return _atomically(path, write)
+    return atomically(path, write)
 
 
 def read_freesurfer_surface(path: str | os.PathLike, orig: Grid | None) -> Mesh:
@@ -108,7 +109,7 @@ def write_morph(path: str | os.PathLike, values: np.ndarray, n_faces: int) -> Pa
         Number of triangles of the surface.
     """
     values = np.asarray(values, dtype=np.float32)
-    return _atomically(
+    return atomically(
         path, lambda part: nib.freesurfer.write_morph_data(str(part), values, fnum=n_faces)
     )
 
@@ -123,7 +124,7 @@ def write_morph_mgh(path: str | os.PathLike, values: np.ndarray) -> Path:
     """
     data = np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
     image = nib.MGHImage(data, np.eye(4))
-    return _atomically(path, lambda part: part.write_bytes(image.to_bytes()))
+    return atomically(path, lambda part: part.write_bytes(image.to_bytes()))
 
 
 def write_label(
@@ -150,7 +151,7 @@ def write_label(
         f"{v}  {x:.3f}  {y:.3f}  {z:.3f} 0.0000000000"
         for v, (x, y, z) in zip(chosen.tolist(), points.tolist())
     ]
-    return _atomically(path, lambda part: part.write_text("\n".join(lines) + "\n"))
+    return atomically(path, lambda part: part.write_text("\n".join(lines) + "\n"))
 
 
 def write_surf_gii(path: str | os.PathLike, mesh: Mesh, side: str, kind: str) -> Path:
@@ -290,16 +291,4 @@ def _save_gifti(
         labeltable=labels,
         meta=nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": STRUCTURES[side]}),
     )
-    return _atomically(path, lambda part: part.write_bytes(image.to_bytes()))
-
-
-def _atomically(path: str | os.PathLike, write: Any) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.part.{path.name}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return atomically(path, lambda part: part.write_bytes(image.to_bytes()))

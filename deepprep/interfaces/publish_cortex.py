@@ -9,6 +9,7 @@ from fileformats.generic import File
 from pydra.compose import python
 
 from deepprep.execution.resources import stage
+from deepprep.interfaces.hemisphere_files import HEMISPHERES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from deepprep.surface.reconstruct import Hemisphere
     from deepprep.surface.surface_stats import HemisphereStats
 
-HEMISPHERES = {"L": "lh", "R": "rh"}
 METRICS = ("thickness", "curv", "sulc")
 """Maps of ``space-fsLR_den-91k``."""
 SURFACES = ("white", "pial", "midthickness")
@@ -115,15 +115,16 @@ def PublishCortex(
         )  # type: ignore[arg-type]
 
     stats = {
-        name: [_measure(s, sides[s], name, parcels[s][name]) for s in HEMISPHERES]
+        name: {s: _measure(s, sides[s], name, parcels[s][name]) for s in HEMISPHERES}
         for name in parcels["L"]
     }
     etiv = float(read_json(freesurfer_info)["etiv_mm3"])
     _write_meshes(delivery, path, spheres, sources)
     _write_group_maps(delivery, path, sides, spheres, sources)
     _write_space_maps(delivery, path, sides, spheres, parse_spaces(spaces), sources)
-    for name, pair in stats.items():
-        _write_table(delivery, path("morph", ".tsv", seg=entity(name)), name, pair, sources)
+    for name, measured in stats.items():
+        file = path("morph", ".tsv", seg=entity(name))
+        _write_table(delivery, file, name, list(measured.values()), sources)
         for side in HEMISPHERES:
             file = path("dseg", ".label.gii", hemi=side, seg=entity(name))
             _write_label_gii(delivery, file, side, name, parcels[side][name], sources)
@@ -134,10 +135,10 @@ def PublishCortex(
         grid = load_volume(str(orig), None).grid
         for side in HEMISPHERES:
             _write_freesurfer_side(delivery, folder, side, spheres[side], grid)
-            for name, pair in stats.items():
+            for name, measured in stats.items():
                 _write_freesurfer_parcels(
                     delivery, folder, side, name, parcels[side][name],
-                    pair[list(HEMISPHERES).index(side)], inputs.name, __version__, etiv,
+                    measured[side], inputs.name, __version__, etiv,
                 )  # fmt: skip
         for source, name in (
             (aparc_aseg, "aparc+aseg"),
@@ -209,32 +210,21 @@ def _write_group_maps(
     """Meshes with the triangles of fsLR 32k, and the maps of the 91k grayordinates' cortex."""
     import numpy as np
 
-    from deepprep.data import surface_atlases as atlases
+    from deepprep.bids.spaces import OutputSpace
+    from deepprep.data.surface_atlases import fslr_cortex
     from deepprep.interfaces import mesh_files
     from deepprep.interfaces.cifti import write_dscalar
-    from deepprep.surface.group_spaces import metric_on_group, surface_on_group
+    from deepprep.interfaces.group_maps import OnGroup
 
     maps: dict[str, np.ndarray] = {}
     for side, hemisphere in sides.items():
-        hemi, registered = HEMISPHERES[side], spheres[side].fslr
-        target = atlases.fslr_sphere(hemi, "32k")
-        meshes = {
-            kind: surface_on_group(getattr(hemisphere, kind), registered, target)
-            for kind in SURFACES
-        }
-        for kind, mesh in meshes.items():
+        group = OnGroup(OutputSpace("fsLR", den="32k"), side, hemisphere, spheres[side])
+        for kind in SURFACES:
             file = path(kind, ".surf.gii", hemi=side, space="fsLR", den="32k")
-            delivery.noted(mesh_files.write_surf_gii(file, mesh, side, kind), {"Sources": sources})
-        values = np.stack([hemisphere.overlays[name] for name in METRICS], axis=1)
-        maps[hemi] = metric_on_group(
-            values,
-            registered,
-            target,
-            hemisphere.midthickness.vertex_areas,
-            meshes["midthickness"].vertex_areas,
-            hemisphere.cortex,
-        )
-    cortex = {hemi: atlases.fslr_cortex(hemi) for hemi in maps}
+            mesh_files.write_surf_gii(file, group.surface(kind), side, kind)
+            delivery.noted(file, {"Sources": sources})
+        maps[HEMISPHERES[side]] = group.maps(_metrics(hemisphere), hemisphere.cortex)
+    cortex = {hemi: fslr_cortex(hemi) for hemi in maps}
     for column, name in enumerate(METRICS):
         file = path(name, ".dscalar.nii", space="fsLR", den="91k")
         # Where the participant's medial wall reaches into the file's cortex there is no value.
@@ -259,31 +249,26 @@ def _write_space_maps(
     sources: list[str],
 ) -> None:
     """Maps of the cortex on the group meshes asked for; NaN on the participant's medial wall."""
-    import numpy as np
-
-    from deepprep.data.surface_atlases import group_sphere
+    from deepprep.interfaces.group_maps import OnGroup
     from deepprep.interfaces.mesh_files import write_shape_gii
-    from deepprep.surface.group_spaces import metric_on_group, surface_on_group
 
     for space in spaces:
         if not space.surface or space.name == "fsnative":
             continue
         for side, hemisphere in sides.items():
-            registered = spheres[side].fslr if space.name == "fsLR" else spheres[side].fsaverage
-            target = group_sphere(space.name, space.den, HEMISPHERES[side])
-            middle = surface_on_group(hemisphere.midthickness, registered, target)
-            maps = metric_on_group(
-                np.stack([hemisphere.overlays[name] for name in METRICS], axis=1),
-                registered,
-                target,
-                hemisphere.midthickness.vertex_areas,
-                middle.vertex_areas,
-                hemisphere.cortex,
-            )
+            group = OnGroup(space, side, hemisphere, spheres[side])
+            maps = group.maps(_metrics(hemisphere), hemisphere.cortex)
             for column, name in enumerate(METRICS):
                 file = path(name, ".shape.gii", hemi=side, **space.entities)
                 write_shape_gii(file, maps[:, column], side, name)
                 delivery.noted(file, {"Sources": sources})
+
+
+def _metrics(hemisphere: Hemisphere) -> np.ndarray:
+    """(V, 3) the maps of ``METRICS``."""
+    import numpy as np
+
+    return np.stack([hemisphere.overlays[name] for name in METRICS], axis=1)
 
 
 def _write_table(

@@ -8,9 +8,7 @@ from fileformats.generic import File
 from pydra.compose import python
 
 from deepprep.execution.resources import stage
-
-HEMISPHERES = {"L": "lh", "R": "rh"}
-WORDS = {"L": "left", "R": "right"}
+from deepprep.interfaces.hemisphere_files import HEMISPHERES, SIDES
 
 
 @stage(cpus=1, mem_gb=2.0, title="Spherical registration")
@@ -79,7 +77,7 @@ def RegisterHemisphere(
         )
     except ValueError as err:
         raise StageError(
-            f"The {WORDS[side]} hemisphere could not be laid on the sphere and registered: {err}; "
+            f"The {SIDES[side]} hemisphere could not be laid on the sphere and registered: {err}; "
             "look at the figure of its surfaces. Nothing else needs the sphere but parcellations "
             "and group spaces."
         ) from err

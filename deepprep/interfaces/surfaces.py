@@ -8,6 +8,7 @@ from fileformats.generic import File
 from pydra.compose import python
 
 from deepprep.execution.resources import stage
+from deepprep.interfaces.hemisphere_files import HEMISPHERES, SIDES
 
 SHAPES = ("thickness", "curv", "sulc")
 """Overlays that are derivatives of their own, as in fMRIPrep."""
@@ -23,9 +24,6 @@ MORPHS = {
     "volume": "volume",
 }
 """Overlay -> FreeSurfer's file in ``surf/`` (after ``lh.`` or ``rh.``)."""
-
-HEMISPHERES = {"L": "lh", "R": "rh"}
-SIDES = {"L": "left", "R": "right"}
 
 
 @stage(cpus=1, mem_gb=4.0, title="Cortical surfaces")

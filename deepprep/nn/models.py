@@ -135,10 +135,18 @@ def find_models_dir(given: str | Path | None = None) -> Path:
 
 def locate(weight: WeightFile, folder: Path) -> Path | None:
     """Where a file lies in a folder of models or its sub-folders, or None."""
-    for name in (weight.file, *weight.also_named):
+    return find_file(folder, weight.file, *weight.also_named)
+
+
+def find_file(folder: Path, *names: str) -> Path | None:
+    """The first file of these names in a folder, else in its sub-folders, or None.
+
+    A name may have parts of a path, which must agree.
+    """
+    for name in names:
         if (folder / name).is_file():
             return folder / name
-    for name in (weight.file, *weight.also_named):
+    for name in names:
         last, parents = Path(name).name, Path(name).parts[:-1]
         for path in sorted(folder.rglob(last)) if folder.is_dir() else ():
             if path.is_file() and path.parts[-1 - len(parents) : -1] == parents:

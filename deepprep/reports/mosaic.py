@@ -320,12 +320,12 @@ def _stride(size: int, wanted: int) -> int:
     return max(1, int((size / wanted) ** (1 / 3)))
 
 
-def jpeg_uri(grey: np.ndarray) -> str:
-    """``data:`` URI of a uint8 grey image, shape (rows, columns)."""
+def jpeg_uri(picture: np.ndarray) -> str:
+    """``data:`` URI of a uint8 image, (rows, columns) grey or (rows, columns, 3) colour."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from deepprep.image.compiled import compiled
-from deepprep.reports.mosaic import jpeg_uri
+from deepprep.reports.mosaic import jpeg_uri, write_text
 from deepprep.surface.mesh import Mesh
 
 if TYPE_CHECKING:
@@ -150,11 +150,7 @@ def write_pictures(
             f'<text x="{x}" y="{y}" fill="#fff" font-family="sans-serif" font-size="18">'
             f"{html.escape(name)}</text>"
         )
-    path = Path(out_svg)
-    part = path.with_name(f".{os.getpid()}.part.{path.name}")
-    part.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
-    os.replace(part, path)
-    return path
+    return write_text(out_svg, "\n".join([*parts, "</svg>"]))
 
 
 @compiled()

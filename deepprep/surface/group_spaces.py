@@ -20,7 +20,8 @@ from deepprep.surface.barycentric import (
     resample_labels,
 )
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.unfold import follow, remove_folds
+from deepprep.surface.sphere import nearest_rotation
+from deepprep.surface.unfold import reach
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,10 @@ def onto_other_space(registered: Mesh, source: Mesh, source_on_other: Mesh) -> M
     """
     moved = locate(source, registered.vertices).interpolate(source_on_other.vertices)
     moved *= 100.0 / np.linalg.norm(moved, axis=1, keepdims=True)
-    try:
-        return remove_folds(registered.moved(moved))[0]
-    except ValueError:
-        # The spheres are turned against each other; what is left then is a short way.
-        turn = nearest_rotation(source.vertices, source_on_other.vertices)
-        start = registered.vertices @ turn.T
-        start *= 100.0 / np.linalg.norm(start, axis=1, keepdims=True)
-        return follow(registered.moved(start), moved)[0]
-
-
-def nearest_rotation(points: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation R for which ``points @ R.T`` is nearest to ``goal``, both (N, 3)."""
-    u, _, vt = np.linalg.svd(goal.T @ points)
-    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    # The spheres are turned against each other; what is left then is a short way.
+    start = registered.vertices @ nearest_rotation(source.vertices, source_on_other.vertices).T
+    start *= 100.0 / np.linalg.norm(start, axis=1, keepdims=True)
+    return reach(registered.moved(start), [moved])[0]
 
 
 def metric_on_group(

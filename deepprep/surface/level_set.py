@@ -8,7 +8,7 @@ from typing import NamedTuple
 from deepprep.errors import InputError, MissingResourceError
 from deepprep.image.conform import to_ras
 from deepprep.image.volume import Volume
-from deepprep.nn.models import find_models_dir
+from deepprep.nn.models import find_file, find_models_dir
 from deepprep.surface.filled import fill_hemisphere
 from deepprep.surface.white_level import white_level
 
@@ -72,7 +72,7 @@ def choose_level_engine(
     if name != FASTCSR:
         raise InputError(f"--csr-engine {name} is not known: choose one of {', '.join(CHOICES)}.")
     folder = find_models_dir(models_dir)
-    files = {side: _find(folder, file) for side, file in FASTCSR_FILES.items()}
+    files = {side: find_file(folder, file) for side, file in FASTCSR_FILES.items()}
     found = {side: path for side, path in files.items() if path is not None}
     if len(found) < len(files):
         raise MissingResourceError(
@@ -133,9 +133,3 @@ def engine_level(
     mirror = device != "cpu"
     nets = {side: load_checkpoint(weights)}
     return fastcsr_levels(nets, image, labels, device=device, mirror=mirror)[side]
-
-
-def _find(folder: Path, file: str) -> Path | None:
-    if (folder / file).is_file():
-        return folder / file
-    return next(iter(sorted(folder.rglob(file))), None) if folder.is_dir() else None

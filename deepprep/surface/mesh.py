@@ -124,17 +124,23 @@ class Mesh:
 
 
 @compiled(nogil=True)
+def _doubled_area(vertices: np.ndarray, face: np.ndarray) -> tuple[float, float, float]:
+    """Normal of a triangle, twice as long as its area."""
+    i, j, k = face[0], face[1], face[2]
+    ux = vertices[j, 0] - vertices[i, 0]
+    uy = vertices[j, 1] - vertices[i, 1]
+    uz = vertices[j, 2] - vertices[i, 2]
+    vx = vertices[k, 0] - vertices[i, 0]
+    vy = vertices[k, 1] - vertices[i, 1]
+    vz = vertices[k, 2] - vertices[i, 2]
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
+@compiled(nogil=True)
 def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
     total = 0.0
     for f in range(len(faces)):
-        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux = vertices[j, 0] - vertices[i, 0]
-        uy = vertices[j, 1] - vertices[i, 1]
-        uz = vertices[j, 2] - vertices[i, 2]
-        vx = vertices[k, 0] - vertices[i, 0]
-        vy = vertices[k, 1] - vertices[i, 1]
-        vz = vertices[k, 2] - vertices[i, 2]
-        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        x, y, z = _doubled_area(vertices, faces[f])
         total += 0.5 * np.sqrt(x * x + y * y + z * z)
     return total
 
@@ -143,15 +149,8 @@ def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
 def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     out = np.zeros((len(vertices), 3))
     for f in range(len(faces)):
-        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux = vertices[j, 0] - vertices[i, 0]
-        uy = vertices[j, 1] - vertices[i, 1]
-        uz = vertices[j, 2] - vertices[i, 2]
-        vx = vertices[k, 0] - vertices[i, 0]
-        vy = vertices[k, 1] - vertices[i, 1]
-        vz = vertices[k, 2] - vertices[i, 2]
-        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for v in (i, j, k):
+        x, y, z = _doubled_area(vertices, faces[f])
+        for v in faces[f]:
             out[v, 0] += x
             out[v, 1] += y
             out[v, 2] += z

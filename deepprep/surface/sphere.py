@@ -71,7 +71,12 @@ def anatomical_rotation(unit: np.ndarray, surface: Mesh) -> np.ndarray:
     centred = surface.vertices - (weights * surface.vertices).sum(axis=0) / weights.sum()
     # Directions, not positions: a hemisphere is longer than wide.
     centred = centred / np.sqrt((weights * centred**2).sum(axis=0) / weights.sum())
-    u, _, vt = np.linalg.svd((weights * centred).T @ unit)
+    return nearest_rotation(unit, weights * centred)
+
+
+def nearest_rotation(points: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation R for which ``points @ R.T`` is nearest to ``goal``, both (N, 3)."""
+    u, _, vt = np.linalg.svd(goal.T @ points)
     return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deepprep.errors import InputError, MissingResourceError
-from deepprep.nn.models import find_models_dir
+from deepprep.nn.models import find_file, find_models_dir
 
 AUTO, SUGAR, REFINE = "auto", "sugar", "refine"
 
@@ -68,7 +68,7 @@ def choose_sphere_engine(
     folder = find_models_dir(models_dir)
     files: dict[str, dict[str, str]] = {}
     for hemi in HEMISPHERES:
-        found = {key: _find(folder, file) for key, file in weight_names(hemi).items()}
+        found = {key: find_file(folder, file) for key, file in weight_names(hemi).items()}
         missing = [weight_names(hemi)[key] for key, path in found.items() if path is None]
         if missing:
             raise MissingResourceError(
@@ -79,9 +79,3 @@ def choose_sphere_engine(
     return SphereEngineChoice(
         SUGAR, files, "Registration: SUGAR's official networks (--sphere-engine sugar)."
     )
-
-
-def _find(folder: Path, file: str) -> Path | None:
-    if (folder / file).is_file():
-        return folder / file
-    return next(iter(sorted(folder.rglob(file))), None) if folder.is_dir() else None

@@ -26,7 +26,7 @@ from deepprep.surface.distortion import (
     tangent_step,
 )
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.unfold import follow, remove_folds
+from deepprep.surface.unfold import reach
 from deepprep.surface.vertex_hierarchy import neighbour_rings
 
 CLIP_SD = 3.0
@@ -158,13 +158,8 @@ def register_sphere(
     rigid_correlation = _correlation(on_grid[:, 0], template[:, 0])
 
     where = locate(fine, unit)
-    goals = _coarse_to_fine(on_grid, template, target.levels, stages)
-    try:
-        registered, held = remove_folds(sphere.moved(_unit(where.interpolate(goals[-1]))))
-    except ValueError:
-        registered, held = turned, 0
-        for moved in goals:
-            registered, held = follow(registered, _unit(where.interpolate(moved)))
+    stations = _coarse_to_fine(on_grid, template, target.levels, stages)
+    registered, held = reach(turned, [unit_length(where.interpolate(s)) for s in stations])
     warped = locate(registered, fine.vertices).interpolate(features[:, 0])
     return SphericalRegistration(
         sphere.moved(radius * registered.vertices),
@@ -189,10 +184,10 @@ def _coarse_to_fine(
     for stage in stages:
         while moved is not None and level < stage.level:
             level += 1
-            moved = _midpoints(moved, levels[level])
+            moved = midpoints(moved, levels[level])
         if moved is None:
             level = stage.level
-            moved = _unit(levels[level].vertices)
+            moved = unit_length(levels[level].vertices)
         n_smooth = smoothing_steps(fine, stage.smoothing_mm)
         here = _rescaled(smoothed(on_grid, fine, n_smooth))[: len(moved)]
         there = _rescaled(smoothed(template, fine, n_smooth))
@@ -200,7 +195,7 @@ def _coarse_to_fine(
         result, up = moved, level
         while up < max(levels):
             up += 1
-            result = _midpoints(result, levels[up])
+            result = midpoints(result, levels[up])
         results.append(result)
     if not results:
         raise ValueError("a registration needs at least one stage")
@@ -290,7 +285,7 @@ def best_rotation(
     )
     picture = locate(fine, points.reshape(-1, 3)).interpolate(there).reshape(n_lat, n_lon)
     coarse = levels[4]
-    directions = _unit(coarse.vertices)
+    directions = unit_length(coarse.vertices)
     values = here[: coarse.n_vertices]
 
     def mismatch(rotation: np.ndarray) -> float:
@@ -327,7 +322,8 @@ def _rotation(a_deg: float, b_deg: float, c_deg: float) -> np.ndarray:
     return about_z @ about_y @ about_x
 
 
-def _unit(points: np.ndarray) -> np.ndarray:
+def unit_length(points: np.ndarray) -> np.ndarray:
+    """Points (N, 3) on the unit sphere."""
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
@@ -339,7 +335,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _midpoints(moved: np.ndarray, finer: Mesh) -> np.ndarray:
+def midpoints(moved: np.ndarray, finer: Mesh) -> np.ndarray:
     """Positions of the next level's vertices: midpoints of the parents, which are the two older
     neighbours of each new vertex."""
     old = len(moved)
@@ -349,7 +345,7 @@ def _midpoints(moved: np.ndarray, finer: Mesh) -> np.ndarray:
     out[:old] = moved
     for axis in range(3):
         out[:, axis] += np.bincount(mixed[:, 1], moved[mixed[:, 0], axis], finer.n_vertices)
-    return _unit(out)
+    return unit_length(out)
 
 
 def _register_level(
@@ -363,12 +359,12 @@ def _register_level(
     ring, size = neighbour_rings(grid)
     start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
     neighbour = ring[np.arange(ring.shape[1])[None, :] < size[:, None]]
-    cotangents, area = rest_shape(_unit(grid.vertices), start, neighbour)
+    cotangents, area = rest_shape(unit_length(grid.vertices), start, neighbour)
     weights = grid.vertex_areas * (4 * np.pi / grid.vertex_areas.sum())
     channels = np.array([1.0, stage.curvature])
     channels /= channels.sum()
     out = moved.copy()
-    unit = _unit(fine.vertices)
+    unit = unit_length(fine.vertices)
     first = locate(fine, out).faces.copy()
     _match(
         out,

@@ -11,6 +11,8 @@ Graph. 2021).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
@@ -134,6 +136,33 @@ def follow(start: Mesh, goal: np.ndarray) -> tuple[Mesh, int]:
                 break
     missed = int((np.abs(points - target).max(axis=1) > 1e-6).sum())
     return start.moved(points * radius), missed
+
+
+def reach(start: Mesh, goals: Sequence[np.ndarray]) -> tuple[Mesh, int]:
+    """Bring a sphere to the last of its goals and leave no fold.
+
+    Parameters
+    ----------
+    start : Mesh
+        Vertices on a sphere about the origin, no folds.
+    goals : sequence of (V, 3) array
+        Stations on the way at the same radius, at least the last one. The others are asked only
+        when folds of the last one cannot be removed there (:func:`remove_folds`): then vertices
+        :func:`follow` them in turn.
+
+    Returns
+    -------
+    sphere : Mesh
+    count : int
+        Of :func:`remove_folds` or, where that failed, of :func:`follow`.
+    """
+    try:
+        return remove_folds(start.moved(goals[-1]))
+    except ValueError:
+        sphere, count = start, 0
+        for goal in goals:
+            sphere, count = follow(sphere, goal)
+        return sphere, count
 
 
 def _lay_out_patches(sphere: Mesh, points: np.ndarray) -> np.ndarray:

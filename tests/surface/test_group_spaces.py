@@ -10,7 +10,7 @@ from deepprep.data.surface_atlases import (
     fslr_cortex,
     fslr_sphere,
 )
-from deepprep.surface import group_spaces
+from deepprep.surface import group_spaces, unfold
 from deepprep.surface.barycentric import locate
 from deepprep.surface.distortion import count_folds
 from deepprep.surface.group_spaces import (
@@ -55,7 +55,7 @@ def test_folds_that_cannot_be_laid_out_are_walked_around(monkeypatch):
 
     registered, whole = warped(ball(6), 1, 10.0), fsaverage_sphere(7)
     expected = onto_other_space(registered, whole, fsaverage_on_fslr("rh"))
-    monkeypatch.setattr(group_spaces, "remove_folds", stuck)
+    monkeypatch.setattr(unfold, "remove_folds", stuck)
     found = onto_other_space(registered, whole, fsaverage_on_fslr("rh"))
     assert count_folds(found) == 0
     distance = np.linalg.norm(found.vertices - expected.vertices, axis=1)

@@ -14,11 +14,13 @@ from deepprep.surface.sphere_engines import LEVELS, RIGID
 from deepprep.surface.spherical_registration import (
     FoldingTarget,
     SphericalRegistration,
+    midpoints,
     standardised,
+    unit_length,
 )
 from deepprep.surface.sugar.checkpoint import load_into
 from deepprep.surface.sugar.network import SugarNet, rotate_by_euler
-from deepprep.surface.unfold import follow, remove_folds
+from deepprep.surface.unfold import reach
 
 SOFT_LIMIT_SD = 3.0
 """Features beyond so many standard deviations are drawn in exponentially, as in training."""
@@ -94,11 +96,8 @@ def register_with_sugar(
     on_grid = locate(turned, grid.vertices).interpolate(feature)
     moved = _cascade(network_feature(on_grid), target.levels, angles)
 
-    goal = _unit(locate(grid, turned.vertices).interpolate(moved))
-    try:
-        registered, held = remove_folds(sphere.moved(goal))
-    except ValueError:
-        registered, held = follow(turned, goal)
+    goal = unit_length(locate(grid, turned.vertices).interpolate(moved))
+    registered, held = reach(turned, [goal])
     warped = locate(registered, grid.vertices).interpolate(feature)
     radius = float(np.linalg.norm(sphere.vertices, axis=1).mean())
     return SphericalRegistration(
@@ -120,11 +119,11 @@ def network_feature(values: np.ndarray) -> np.ndarray:
 
 def _cascade(moving: np.ndarray, levels: Mapping[int, Mesh], angles) -> np.ndarray:  # type: ignore[no-untyped-def]
     """(V, 3) unit vectors: where the vertices of the level 6 grid of the subject go."""
-    moved = _unit(levels[LEVELS[0]].vertices)
+    moved = unit_length(levels[LEVELS[0]].vertices)
     for level in LEVELS:
         grid = levels[level]
         if level > LEVELS[0]:
-            moved = _finer(moved, grid)
+            moved = midpoints(moved, grid)
         carried = grid.moved(moved)
         # The interpolated mesh may have small folds; nearest triangles serve as well there.
         here = network_feature(locate(carried, grid.vertices).interpolate(moving[: len(moved)]))
@@ -133,21 +132,6 @@ def _cascade(moving: np.ndarray, levels: Mapping[int, Mesh], angles) -> np.ndarr
     return moved
 
 
-def _finer(moved: np.ndarray, grid: Mesh) -> np.ndarray:
-    """Vertices of the next level: the older ones and the midpoints of their edges."""
-    old = len(moved)
-    edges = grid.edges
-    mixed = edges[(edges[:, 0] < old) & (edges[:, 1] >= old)]
-    out = np.zeros((grid.n_vertices, 3))
-    out[:old] = moved
-    np.add.at(out, mixed[:, 1], moved[mixed[:, 0]])
-    return _unit(out)
-
-
 def _rotated(angles: np.ndarray, points: np.ndarray) -> np.ndarray:
     turned = rotate_by_euler(torch.from_numpy(angles), torch.from_numpy(points))
     return turned.numpy()
-
-
-def _unit(points: np.ndarray) -> np.ndarray:
-    return points / np.linalg.norm(points, axis=1, keepdims=True)

@@ -10,7 +10,7 @@ from scipy import ndimage, sparse
 from deepprep.image.volume import Grid, Volume
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.outward_field import outward_field, outward_grid, outward_velocity
-from deepprep.surface.profiles import sample_points, sample_profiles, spline_image
+from deepprep.surface.profiles import image_box, sample_points, sample_profiles, spline_image
 from deepprep.surface.vertex_smoothing import (
     neighbour_mean,
     smooth_positions,
@@ -33,9 +33,18 @@ HEAD_ON = 0.3
 """A bank rests where the front's velocity along its normal falls to this: 1 in free cortex, 0 half
 way between two banks. 0.3 leaves a gap of about 0.3 mm between them."""
 
-GREY_SHARE = 0.55
-"""Level of the pial surface between local fluid (0) and cortex (1). Half is exact where fluid is wide;
-around real cortex it is thinner than a voxel, and half lies 0.3 to 0.4 mm outside FreeSurfer's ribbon."""
+GREY_SHARE = 0.5
+"""Level of the pial surface between fluid (0) and cortex (1)."""
+
+DARK_REACH_MM = 1.0
+"""Fluid beside a vertex is as dark as the darkest voxel so near, along each axis. Around real cortex
+fluid is often thinner than a voxel and shared with vessels and pia: half of the way to pure fluid then
+lies far into the other bank, 0.2 to 0.4 mm outside of FreeSurfer's ribbon. Where fluid is wide this is
+pure fluid, and half height stays exact."""
+
+THIN_FLUID = 0.5
+"""Greatest level of that fluid, of the way from pure fluid to cortex. Above it none is seen: banks
+that touch are held apart by the meeting of their fronts, not by intensity."""
 
 GLIDE = (0.3, 0.5)
 """Where two fronts meet, their common velocity is the sine of half the angle between them. Between
@@ -87,8 +96,8 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     """Grow the pial surface from a white surface.
 
     All vertices move at once along the arrival time of a front from the white surface
-    (:mod:`deepprep.surface.outward_field`), forward where the intensity is above a level between
-    those of local cortex and fluid, backward where it is below.
+    (:mod:`deepprep.surface.outward_field`), forward where the intensity is above half of the way
+    from the fluid beside them to local cortex, backward where it is below.
 
     Parameters
     ----------
@@ -119,14 +128,15 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     speed[_on_grid(limits.room, grid) < -BEYOND_MM] = LEAST_SPEED
     field = outward_field(white, grid, speed)
     share = _taper(mean, loose)
+    darkest = _darkest_near(image, white.vertices)
     mesh = white
     for step in range(N_STEPS):
         normals = mesh.vertex_normals
         ahead, along = _gated(outward_velocity(field, mesh.vertices), normals)
         values = sample_points(spline, mesh.vertices)
-        forward = np.clip(
-            (values - (GREY_SHARE * grey + (1 - GREY_SHARE) * fluid)) / (SOFTNESS * gap), -1.0, 1.0
-        )
+        thin = (sample_linear_at(darkest, mesh.vertices) - fluid) / gap
+        level = GREY_SHARE + (1.0 - GREY_SHARE) * np.clip(thin, 0.0, THIN_FLUID)
+        forward = np.clip(((values - fluid) / gap - level) / SOFTNESS, -1.0, 1.0)
         room = sample_linear_at(limits.room, mesh.vertices)
         forward = np.minimum(forward, np.clip(room / LIMIT_MM, -1.0, 1.0))
         far = np.linalg.norm(mesh.vertices - white.vertices, axis=1)
@@ -139,6 +149,14 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
             moved = smooth_positions(moved, mean, 1)
         mesh = mesh.moved(np.where(free[:, None], moved.vertices, white.vertices))
     return mesh
+
+
+def _darkest_near(image: Volume, points_ras: np.ndarray) -> Volume:
+    """Least intensity within ``DARK_REACH_MM`` along each axis, around points."""
+    box, affine = image_box(image, points_ras, MOST_MM + DARK_REACH_MM)
+    size = 2 * np.maximum(1, np.rint(DARK_REACH_MM / image.zooms_mm)).astype(int) + 1
+    data = np.nan_to_num(np.asarray(image.data[box], dtype=np.float32))
+    return Volume(ndimage.minimum_filter(data, size=tuple(size)), affine)
 
 
 def _gated(velocity: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

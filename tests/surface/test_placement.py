@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from benchmarks.surface_phantom import FoldedHemisphere, render
+from deepprep.image.volume import Volume
+from deepprep.surface.pial_placement import PialLimits, place_pial
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
 from deepprep.surface.self_intersection import count_self_intersections
+from tests.surface.shapes import ball
 
 
 def _folds(directions: np.ndarray) -> np.ndarray:
@@ -51,3 +54,27 @@ def test_other_lattice_is_refused() -> None:
     labels = type(phantom.labels)(phantom.labels.data, moved)
     with pytest.raises(ValueError, match="labels and the T1w"):
         reconstruct_hemisphere("left", phantom.image, labels, phantom.labels)
+
+
+def _ball_in_fluid(fluid_mm: float) -> Volume:
+    """White to 20 mm, cortex to 22.5 mm, then fluid, then something as bright as cortex."""
+    fine = (np.arange(4 * 64) + 0.5) / 4 - 32
+    radius = np.sqrt(sum(x**2 for x in np.meshgrid(fine, fine, fine, indexing="ij", sparse=True)))
+    tissue = np.select([radius < 20, radius < 22.5, radius < 22.5 + fluid_mm], [110, 80, 30], 80)
+    data = tissue.reshape(64, 4, 64, 4, 64, 4).mean(axis=(1, 3, 5)).astype(np.float32)
+    affine = np.eye(4)
+    affine[:3, 3] = -31.5
+    return Volume(data, affine)
+
+
+@pytest.mark.parametrize(("fluid_mm", "off_mm"), [(8.0, 0.05), (1.0, 0.25)])
+def test_pial_stops_before_fluid_wide_or_thin(fluid_mm: float, off_mm: float) -> None:
+    image = _ball_in_fluid(fluid_mm)
+    white = ball(5, 20.0)
+    limits = PialLimits(
+        image.like(np.full(image.shape, 30.0)), image.like(np.full(image.shape, 3.0))
+    )
+    pial = place_pial(white, image, limits, np.ones(white.n_vertices, bool))
+    radius = np.linalg.norm(pial.vertices, axis=1)
+    assert abs(radius.mean() - 22.5) < off_mm
+    assert radius.max() < 22.5 + off_mm + 0.1

@@ -26,6 +26,7 @@ from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.transforms import Affine
 from deepprep.surface.curvature import smoothed
+from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.measures import distance_to_surface
 from deepprep.surface.reconstruct import reconstruct_hemisphere
 
@@ -73,10 +74,19 @@ def scans(subject: str) -> tuple[tuple[Volume, ...], tuple[Volume, ...]]:
     )
 
 
+def first_level(side: str, t1w: Volume, labels: Volume) -> Volume | None:
+    """Level set of the engine that the pipeline takes, computed for each scan by itself."""
+    engine = choose_level_engine()
+    return engine_level(engine.name, engine.files.get(side), side, labels, t1w)
+
+
 def row(subject: str, side: str, first: tuple[Volume, ...], second: tuple[Volume, ...]) -> str:
     """One line of the table."""
     clock = time.process_time()
-    one, two = (reconstruct_hemisphere(side, *scan) for scan in (first, second))
+    one, two = (
+        reconstruct_hemisphere(side, *scan, level=first_level(side, *scan[:2]))
+        for scan in (first, second)
+    )
     cpu = time.process_time() - clock
     back = two.white.moved(turned().map_points(two.white.vertices))
     pial = two.pial.moved(turned().map_points(two.pial.vertices))

@@ -1,11 +1,12 @@
-"""First white surfaces of twenty heads in a row: none may fail, all must be spheres.
+"""Surfaces of twenty heads in a row: none may fail, all must be spheres.
 
-    python benchmarks/surface_topology.py SHARED_DATA [--heads N] [--pictures FOLDER]
+    python -m benchmarks.surface_topology SHARED_DATA [--heads N]
 
 Sixteen synthesised heads (a random contrast, deformation, bias and noise for each of the label maps
 of synthseg-labels; their exact labels, no posterior) and the four silver heads through our own
-segmentation. For the silver heads, distance to FreeSurfer's white surface as its ribbon shows it
-(evaluation only). Writes benchmarks/results/surface_topology.md.
+segmentation; the engine of the first surface is the default one. White and pial surfaces are
+placed as in the pipeline. For the silver heads, distance of the first surface to FreeSurfer's white surface as its
+ribbon shows it (evaluation only). Writes benchmarks/results/surface_topology.md.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from benchmarks.segmentation_accuracy import SILVER, process
 from deepprep.image.volume import Volume
 from deepprep.interfaces.nifti import load_volume
 from deepprep.segmentation.compact.network import CLASSES
-from deepprep.surface.initial_white import InitialSurface, initial_white
+from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.marching_cubes import marching_cubes
 from deepprep.surface.mesh import Mesh
+from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
 from deepprep.surface.self_intersection import count_self_intersections
 from training.segmentation.generator import USUAL, HeadGenerator
 from training.segmentation.labels import load_map
@@ -75,18 +77,22 @@ def distances(mesh: Mesh, ribbon: Volume, side: str) -> tuple[float, float, floa
     return float(there.mean()), float(back.mean()), float(np.percentile(back, 95))
 
 
-def row(name: str, side: str, surface: InitialSurface) -> str:
+def row(name: str, found: Hemisphere) -> str:
     """A line of the table; raises where a surface is not a sphere."""
-    mesh, report = surface.mesh, surface.report
-    crossing = count_self_intersections(mesh)
-    if mesh.euler_number != 2 or not mesh.is_closed or crossing or mesh.enclosed_volume_mm3 <= 0:
-        raise SystemExit(f"{name} {side}: Euler {mesh.euler_number}, {crossing} self-intersections")
+    qc = found.qc
+    for what, mesh in (("white", found.white), ("pial", found.pial)):
+        crossing = count_self_intersections(mesh)
+        if mesh.euler_number != 2 or not mesh.is_closed or crossing or mesh.enclosed_volume_mm3 < 0:
+            raise SystemExit(
+                f"{name} {found.side} {what}: Euler {mesh.euler_number}, {crossing} self-intersections"
+            )
     return (
-        f"| {name} | {side} | {mesh.n_vertices} | {mesh.euler_number} | {crossing} "
-        f"| {report.count('cut')} ({report.voxels('cut')}) "
-        f"| {report.count('fill')} ({report.voxels('fill')}) | {report.largest} "
-        f"| {report.islands} ({report.island_voxels}) | {report.cavities} "
-        f"| {mesh.face_areas.sum() / 100:.0f} |"
+        f"| {name} | {found.side} | {found.white.n_vertices} | 2, 2 | 0, 0 "
+        f"| {qc['handles_cut']:.0f} ({qc['voxels_cut']:.0f}) "
+        f"| {qc['holes_filled']:.0f} ({qc['voxels_filled']:.0f}) | {qc['largest_repair_voxels']:.0f} "
+        f"| {qc['islands']:.0f} | {qc['cavities']:.0f} | {qc['crossings_white_pial']:.0f} "
+        f"| {found.white.face_areas.sum() / 100:.0f}, {found.pial.face_areas.sum() / 100:.0f} "
+        f"| {found.overlays['thickness'][found.cortex].mean():.2f} |"
     )
 
 
@@ -98,6 +104,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = given.shared_data
     lines, accuracy, cpu, wall = [], [], [], []
+    engine = choose_level_engine()
     heads = (
         head
         for source in (
@@ -108,17 +115,24 @@ def main() -> None:
     )
     for name, labels, image, white in heads:
         started = time.process_time(), time.perf_counter()
-        surfaces = initial_white(labels, image, white)
+        mask = labels.like((np.asarray(labels.data) > 0).astype(np.uint8))
+        surfaces = {}
+        for side in ("left", "right"):
+            level = engine_level(engine.name, engine.files.get(side), side, labels, image)
+            surfaces[side] = reconstruct_hemisphere(
+                side, image, labels, mask, white_posterior=white, level=level
+            )
         cpu.append(time.process_time() - started[0])
         wall.append(time.perf_counter() - started[1])
-        for side, surface in surfaces.items():
-            lines.append(row(name, side, surface))
+        for found in surfaces.values():
+            lines.append(row(name, found))
             print(lines[-1], flush=True)
         if name in SILVER:
             image_file = nib.load(data / "freesurfer-silver" / name / "mri" / "ribbon.mgz")
             ribbon = Volume(np.asarray(image_file.dataobj), image_file.affine)
-            for side, surface in surfaces.items():
-                there, back, tail = distances(surface.mesh, ribbon, side)
+            for side, found in surfaces.items():
+                assert found.orig is not None
+                there, back, tail = distances(found.orig, ribbon, side)
                 accuracy.append(f"| {name} | {side} | {there:.2f} | {back:.2f} | {tail:.2f} |")
                 print(accuracy[-1], flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -130,13 +144,14 @@ def main() -> None:
     )
     print(cost)
     RESULTS.write_text(
-        "# First white surfaces of twenty heads in a row\n\n"
-        "`python benchmarks/surface_topology.py SHARED_DATA`\n\n"
+        "# Surfaces of twenty heads in a row\n\n"
+        "`python -m benchmarks.surface_topology SHARED_DATA`\n\n"
         f"{len(cpu)} heads, {len(lines)} hemispheres, none failed: every surface is closed, has "
         f"Euler number 2 and no self-intersection. {cost}\n\n"
-        "| head | side | vertices | Euler | self-intersections | cuts (voxels) | fills (voxels) "
-        "| largest | islands (voxels) | cavities | area cm2 |\n|"
-        + "---|" * 11
+        "| head | side | vertices | Euler, white and pial | self-intersections | cuts (voxels) "
+        "| fills (voxels) | largest | islands | cavities | white triangles that meet pial ones "
+        "| area cm2 | thickness mm |\n|"
+        + "---|" * 13
         + "\n"
         + "\n".join(lines)
         + "\n\nDistance to FreeSurfer's white surface (from its ribbon), before placement, mm; part "

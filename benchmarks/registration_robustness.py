@@ -29,6 +29,7 @@ from deepprep.image.conform import conform, conform_target, to_ras
 from deepprep.image.resample import resample, resample_image
 from deepprep.image.volume import Grid, Volume
 from deepprep.image.working_copy import working_copy, working_grid
+from deepprep.interfaces.freesurfer import template_brain
 from deepprep.interfaces.nifti import load_volume
 from deepprep.registration.affine import register_affine
 from deepprep.registration.diffeomorphic import register_diffeomorphic
@@ -37,6 +38,7 @@ from deepprep.registration.label_channels import LabelPair
 from deepprep.registration.transforms import Affine, Chain
 from deepprep.segmentation.brain import choose_brain
 from deepprep.segmentation.engines import choose_engine
+from deepprep.segmentation.upright import segment_upright
 
 RESULTS = Path(__file__).parent / "results" / "registration_robustness.md"
 HEADS = {
@@ -137,24 +139,37 @@ def main() -> None:
 def run(name: str, head: Volume, mask: np.ndarray, given: argparse.Namespace) -> np.ndarray:
     """All steps of one case unless they are done; its brain mask."""
     out = stem(given, name)
-    if not out.with_name(out.name + ".json").is_file():
-        image, move = CASES[name](head, mask)
-        image = to_ras(image)
-        extracted = extract_brain(image).mask
-        image = correct_bias(image, extracted).corrected
-        engine, weights, _ = choose_engine("deepprep")
-        found = engine.segment(image, extracted, weights, device="cpu", threshold=0.5)
-        brain = choose_brain(extracted, found.labels, image.zooms_mm).mask
-        labels = image.like(np.where(brain, found.labels, 0).astype(np.uint8))
-        nib.Nifti1Image(brain.astype(np.uint8), image.affine).to_filename(f"{out}_mask.nii.gz")
+    image, move = CASES[name](head, mask)
+    image, brain, labels = prepared(out, to_ras(image))
+    if not Path(f"{out}.json").is_file():
         cpu = time.process_time()
         affine, chain = register(image, brain, labels)
         cpu = time.process_time() - cpu
         write_composite(f"{out}_affine.h5", [affine])
         write_composite(f"{out}.h5", chain)
         log = {"cpu_s": cpu, "move": move.matrix.tolist()}
-        out.with_name(out.name + ".json").write_text(json.dumps(log))
-    return load_volume(f"{out}_mask.nii.gz", np.uint8).data > 0
+        Path(f"{out}.json").write_text(json.dumps(log))
+    return brain
+
+
+def prepared(out: Path, image: Volume) -> tuple[Volume, np.ndarray, Volume]:
+    """Bias-corrected image, brain mask and labels of a case; made unless they lie in WORK.
+
+    Registration alone is repeated by removing its .json only.
+    """
+    files = [Path(f"{out}_{kind}.nii.gz") for kind in ("t1w", "mask", "labels")]
+    if not files[-1].is_file():
+        extracted = extract_brain(image).mask
+        image = correct_bias(image, extracted).corrected
+        engine, weights, _ = choose_engine("deepprep")
+        found = segment_upright(engine, image, extracted, weights, template_brain())
+        brain = choose_brain(extracted, found.labels, image.zooms_mm).mask
+        labels = np.where(brain, found.labels, 0)
+        for data, path in zip((image.data, brain, labels), files):
+            kind = np.float32 if path == files[0] else np.uint8
+            nib.Nifti1Image(data.astype(kind), image.affine).to_filename(path)
+    mask = load_volume(files[1], np.uint8).data > 0
+    return load_volume(files[0]), mask, load_volume(files[2], np.uint8)
 
 
 def stem(given: argparse.Namespace, name: str) -> Path:

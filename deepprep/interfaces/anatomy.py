@@ -158,19 +158,22 @@ def SegmentBrain(
 
     from deepprep.errors import StageError
     from deepprep.interfaces.files import keep_json, keep_volume
+    from deepprep.interfaces.freesurfer import template_brain
     from deepprep.interfaces.nifti import load_volume
     from deepprep.quality.metrics import anatomical_metrics
     from deepprep.quality.segmentation import segmentation_metrics
     from deepprep.segmentation.brain import choose_brain
     from deepprep.segmentation.engines import make_engine
     from deepprep.segmentation.partial_volume import tissue_maps
+    from deepprep.segmentation.upright import segment_upright
 
     volume = load_volume(str(t1w))
     extracted = load_volume(str(mask), np.uint8).data > 0
     try:
-        found = make_engine(engine).segment(
-            volume, extracted, [Path(f) for f in files], device=device, threshold=threshold
-        )
+        found = segment_upright(
+            make_engine(engine), volume, extracted, [Path(f) for f in files], template_brain(),
+            device=device, threshold=threshold,
+        )  # fmt: skip
         brain = choose_brain(extracted, found.labels, volume.zooms_mm)
         maps = tissue_maps(volume, found, brain.mask)
     except ValueError as err:

@@ -39,7 +39,7 @@ from deepprep.surface.sphere import map_to_sphere
 from deepprep.surface.spherical_registration import STAGES, register_sphere, standardised
 
 RESULTS = Path(__file__).parent / "results" / "spherical_registration.md"
-STIFF = tuple(replace(stage, stiffness=8 * stage.stiffness) for stage in STAGES)
+STIFF = tuple(replace(stage, stiffness=5 * stage.stiffness) for stage in STAGES)
 """About cat-surf's distortion, for a fair comparison."""
 SIDES = {"left": "lh", "right": "rh"}
 PEER = """
@@ -154,7 +154,7 @@ def main() -> None:
             ]
             stiff = register_sphere(sphere, sulc, curv, atlases.folding_target(hemi), STIFF)
             triples.append(
-                row(name, "DeepPrep, 8 times stiffer", sphere, stiff.sphere, sulc, mean, " | ")
+                row(name, "DeepPrep, 5 times stiffer", sphere, stiff.sphere, sulc, mean, " | ")
             )
             if options.cat_python:
                 warped, cat_times = with_cat(options.cat_python, hemi, hemisphere.white, sphere)

@@ -104,10 +104,15 @@ def white_pial_crossings(white: Mesh, pial: Mesh) -> int:
     white, pial : Mesh
         Same triangles. On the medial wall and at its border they are one surface.
     """
+    return len(np.unique(crossing_triangles(white, pial)[:, 0]))
+
+
+def crossing_triangles(white: Mesh, pial: Mesh) -> np.ndarray:
+    """(P, 2) white and pial triangle of each pair that meets where the two surfaces are apart."""
     apart = np.linalg.norm(pial.vertices - white.vertices, axis=1) > APART_MM
-    faces = white.faces[apart[white.faces].all(axis=1)]
-    pairs = find_crossings(Mesh(white.vertices, faces), Mesh(pial.vertices, faces))
-    return len(np.unique(pairs[:, 0]))
+    kept = np.flatnonzero(apart[white.faces].all(axis=1))
+    faces = white.faces[kept]
+    return kept[find_crossings(Mesh(white.vertices, faces), Mesh(pial.vertices, faces))]
 
 
 def grey_white_contrast(image: Volume, white: Mesh, pial: Mesh) -> np.ndarray:

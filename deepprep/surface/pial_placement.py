@@ -42,7 +42,7 @@ fluid is often thinner than a voxel and shared with vessels and pia: half of the
 lies far into the other bank, 0.2 to 0.4 mm outside of FreeSurfer's ribbon. Where fluid is wide this is
 pure fluid, and half height stays exact."""
 
-THIN_FLUID = 0.5
+THIN_FLUID = 0.4
 """Greatest level of that fluid, of the way from pure fluid to cortex. Above it none is seen: banks
 that touch are held apart by the meeting of their fronts, not by intensity."""
 

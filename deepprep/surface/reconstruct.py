@@ -22,7 +22,7 @@ from deepprep.surface.mesh import Mesh
 from deepprep.surface.pial_placement import place_pial
 from deepprep.surface.surroundings import cortex_vertices, pial_limits
 from deepprep.surface.topology import TopologyReport
-from deepprep.surface.untangle import untangle
+from deepprep.surface.untangle import untangle, untangle_pial
 from deepprep.surface.white_placement import place_white
 
 
@@ -107,7 +107,7 @@ def reconstruct_hemisphere(
     cortex = cortex_vertices(first.mesh, labels, side)
     white, white_left = untangle(place_white(first.mesh, t1w, cortex), first.mesh)
     limits = pial_limits(white, t1w, labels, mask, side)
-    pial, pial_left = untangle(place_pial(white, t1w, limits, cortex), white)
+    pial, pial_left = untangle_pial(place_pial(white, t1w, limits, cortex), white)
     smooth = smoothwm(white)
     inflated, sulc = inflate(smooth)
     middle = midthickness(white, pial)

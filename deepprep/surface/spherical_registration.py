@@ -64,14 +64,15 @@ class Stage:
 
 
 STAGES = (
-    Stage(3, 15.0, 0.3, 0.0, 60),
-    Stage(3, 10.0, 0.3, 0.0, 60),
-    Stage(4, 8.0, 0.3, 0.0, 60),
-    Stage(4, 5.0, 0.2, 0.0, 60),
-    Stage(5, 3.5, 0.15, 0.1, 60),
-    Stage(6, 2.0, 0.15, 0.1, 30),
+    Stage(3, 15.0, 1.8, 0.0, 60),
+    Stage(3, 10.0, 1.8, 0.0, 60),
+    Stage(4, 8.0, 1.8, 0.0, 60),
+    Stage(4, 5.0, 1.2, 0.0, 60),
+    Stage(5, 3.5, 0.3, 0.1, 60),
+    Stage(6, 2.0, 0.3, 0.1, 30),
 )
-"""From broad to fine. A first stage of less than 15 mm can end a gyrus aside."""
+"""From broad to fine. A first stage of less than 15 mm can end a gyrus aside; so can broad stages a
+sixth as stiff, which also carry parcels away from their folds."""
 
 
 @dataclass(frozen=True)

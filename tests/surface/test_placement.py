@@ -5,9 +5,11 @@ import pytest
 
 from benchmarks.surface_phantom import FoldedHemisphere, render
 from deepprep.image.volume import Volume
+from deepprep.surface.measures import white_pial_crossings
 from deepprep.surface.pial_placement import PialLimits, place_pial
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
 from deepprep.surface.self_intersection import count_self_intersections
+from deepprep.surface.untangle import untangle_pial
 from tests.surface.shapes import ball
 
 
@@ -78,3 +80,15 @@ def test_pial_stops_before_fluid_wide_or_thin(fluid_mm: float, off_mm: float) ->
     radius = np.linalg.norm(pial.vertices, axis=1)
     assert abs(radius.mean() - 22.5) < off_mm
     assert radius.max() < 22.5 + off_mm + 0.1
+
+
+def test_pial_that_runs_through_white_goes_back_to_it() -> None:
+    white = ball(4, 20.0)
+    up = white.vertices[:, 2] / 20.0
+    pial = white.moved(white.vertices * np.where(up > 0.9, 0.98, 1.1)[:, None])
+    assert white_pial_crossings(white, pial) > 50
+    apart, left = untangle_pial(pial, white)
+    assert left == 0 and count_self_intersections(apart) == 0
+    assert white_pial_crossings(white, apart) == 0
+    far = up < 0.7
+    np.testing.assert_array_equal(apart.vertices[far], pial.vertices[far])

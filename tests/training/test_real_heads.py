@@ -8,7 +8,7 @@ import torch
 
 from deepprep.segmentation.compact.network import CLASSES
 from training.segmentation.atlas_fusion import local_correlation
-from training.segmentation.pseudo_labels import follow_image, with_atlas
+from training.segmentation.pseudo_labels import with_atlas
 from training.segmentation.real_heads import Mixture, RealPatches, load_head, pull
 
 
@@ -71,23 +71,6 @@ def test_local_correlation_of_scaled_images_is_one_and_of_inverse_ones_minus_one
     a = np.random.default_rng(0).random((20, 20, 20)).astype(np.float32)
     assert local_correlation(a, 3 * a + 1).min() > 0.95
     assert local_correlation(a, 1 - a).max() < -0.95
-
-
-def test_intensities_move_a_border_to_where_the_image_has_it() -> None:
-    """The network puts the border of cortex and white matter two voxels too far out."""
-    shape = (30, 30, 30)
-    x = np.arange(30)[:, None, None] * np.ones(shape)
-    image = np.where(x < 4, 0.25, np.where(x < 15, 0.65, 1.0)).astype(np.float32)
-    image += np.random.default_rng(0).normal(0, 0.03, shape).astype(np.float32)
-    posterior = np.zeros((len(CLASSES), *shape), np.float32)
-    posterior[class_of(24)] = 0.98 * (x < 4) + 0.01
-    posterior[class_of(2)] = 1 / (1 + np.exp(17 - x)) * (1 - posterior[class_of(24)])
-    posterior[class_of(3)] = 1 - posterior[class_of(2)] - posterior[class_of(24)]
-    found = follow_image(image, posterior, np.ones(shape, bool))
-    assert np.allclose(found.sum(0), 1, atol=1e-5)
-    truth = np.where(x < 4, class_of(24), np.where(x < 15, class_of(3), class_of(2)))
-    assert (posterior.argmax(0) == truth).mean() < 0.95
-    assert (found.argmax(0) == truth).mean() > 0.99
 
 
 def test_the_atlas_leaves_fluid_and_far_away_structures_alone() -> None:

@@ -179,3 +179,17 @@ def test_a_file_of_another_network_is_refused(tmp_path, monkeypatch):
     save_file(state, path, meta)
     with pytest.raises(ValueError, match="not of this network"):
         inference.load_network(path)
+
+
+def test_tissues_are_of_the_posterior_before_the_image_was_asked():
+    volume, _ = head()
+    grid = volume.grid
+    posterior = np.zeros((len(CLASSES), *grid.shape), np.float16)
+    grey, white = CLASSES.index(3), CLASSES.index(2)
+    posterior[grey, 4:12, 4:20, 4:20], posterior[white, 12:20, 4:20, 4:20] = 1, 1
+    before = {3: np.roll(posterior[grey], 1, 0), 2: posterior[white].copy()}
+    before[2][12] = 0
+    found = inference.back_to_head(posterior, grid, grid, 0.5, "x", before=before)
+    assert found.labels[11, 10, 10] == 3 and found.labels[12, 10, 10] == 2
+    assert found.grey[12, 10, 10] == 1 and found.white[12, 10, 10] == 0
+    assert found.white[13, 10, 10] == 1 and found.grey[4, 10, 10] == 0

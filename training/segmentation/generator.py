@@ -52,6 +52,8 @@ class Settings:
     p_lesions: float = 0.2
     p_motion: float = 0.08
     p_cut: float = 0.04
+    p_usual_contrast: float = 0.0
+    """Share of heads with the contrast of most T1-weighted sequences, the others vary more."""
     usual: bool = False
     """1 mm voxels and little noise, as in most research scans."""
 
@@ -113,7 +115,9 @@ class HeadGenerator:
         warp = random_diffeomorphism(draw, self.shape, setting.warp_mm)
         coordinates = head_coordinates(draw, self.shape, centre, matrix, warp)
 
-        means, amplitudes, drifts = random_contrast(draw)
+        # no draw where there is no such share: the same seeds give the heads they always gave
+        narrow = setting.p_usual_contrast > 0 and draw.chance(setting.p_usual_contrast)
+        means, amplitudes, drifts = random_contrast(draw, narrow)
         image, (amplitude, drift), target, tissue = self._blend(
             head, coordinates, means, (amplitudes, drifts)
         )

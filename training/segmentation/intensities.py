@@ -27,6 +27,19 @@ DEEP_GREY = {
 }
 """Labels -> range of the fraction of the way from cortex (0) to white matter (1)."""
 
+USUAL_GREY = {
+    (10, 49): (0.40, 0.85),
+    (11, 50): (0.00, 0.35),
+    (26, 58): (0.00, 0.40),
+    (12, 51): (0.10, 0.50),
+    (13, 52): (0.55, 1.00),
+    (17, 53): (-0.10, 0.25),
+    (18, 54): (-0.15, 0.20),
+    (28, 60): (0.50, 0.90),
+    (16,): (0.55, 1.00),
+}
+"""The same for the contrast of most T1-weighted sequences at 1.5 and 3 T."""
+
 EXTRACEREBRAL = {
     502: (0.3, 1.3), 506: (0.05, 0.4), 507: (0.25, 0.8), 508: (0.0, 1.0), 509: (0.0, 0.15),
     511: (0.4, 1.6), 512: (0.6, 1.05), 514: (0.05, 0.8), 515: (0.0, 0.3), 516: (0.3, 1.6),
@@ -48,14 +61,19 @@ Of a real pallidum or thalamus one side is as bright as white matter and the oth
 that has only seen even ones takes the part that it sees for the whole."""
 
 
-def random_contrast(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean intensity, amplitude of texture and of drift of every entry of SOURCES."""
-    csf = draw.uniform(0.02, 0.42)
-    cortex = draw.uniform(max(0.45, csf + 0.18), 0.86)
+def random_contrast(
+    draw: Draw, usual: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean intensity, amplitude of texture and of drift of every entry of SOURCES.
+
+    ``usual`` narrows the contrast to that of most T1-weighted sequences.
+    """
+    csf = draw.uniform(0.12, 0.34) if usual else draw.uniform(0.02, 0.42)
+    cortex = draw.uniform(0.56, 0.76) if usual else draw.uniform(max(0.45, csf + 0.18), 0.86)
     rise = 1.0 - cortex
     mean = {0: 0.0 if draw.chance(0.7) else draw.uniform(0, 0.08), 2: 1.0, 41: 1.0}
     mean |= {3: cortex, 42: cortex}
-    for labels, (low, high) in DEEP_GREY.items():
+    for labels, (low, high) in (USUAL_GREY if usual else DEEP_GREY).items():
         fraction = draw.uniform(low, high)
         mean |= dict.fromkeys(labels, cortex + rise * fraction)
     _cerebellum_and_fluid(draw, mean, csf, cortex)
@@ -66,8 +84,8 @@ def random_contrast(draw: Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     mean |= {25: lesion, 57: lesion, 30: vessel, 62: vessel}
     mean |= dict.fromkeys((136, 137, 163, 164), choroid)
 
-    unruly = draw.uniform(0.05, 0.15) if draw.chance(0.12) else 0.015
-    texture = draw.uniform(0.005, 0.06)
+    unruly = draw.uniform(0.05, 0.15) if not usual and draw.chance(0.12) else 0.015
+    texture = draw.uniform(0.005, 0.03 if usual else 0.06)
     means, amplitudes, drifts = [], [], []
     uneven = draw.uniform(0.0, 1.0)
     for label in SOURCES:

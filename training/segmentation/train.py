@@ -17,7 +17,9 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,17 @@ import torch
 
 from deepprep.segmentation.compact.inference import load_network
 from deepprep.segmentation.compact.network import Architecture, SegmentationNet
-from training.segmentation.generator import HeadGenerator, Sample
-from training.segmentation.labels import CLASSES, SMALL, class_weights, labels_folder, load_maps
+from training.segmentation.generator import HeadGenerator, Sample, Settings
+from training.segmentation.labels import (
+    CLASSES,
+    SMALL,
+    LabelMap,
+    class_weights,
+    labels_folder,
+    load_maps,
+)
 from training.segmentation.losses import patch_loss
+from training.segmentation.real_heads import Mixture, RealPatches, load_head
 from training.segmentation.validate import (
     VALIDATION_MAPS,
     VALIDATION_SEED,
@@ -75,7 +85,9 @@ class Trainer:
         numbers = args.train_maps or TRAINING_MAPS
         maps = load_maps(labels_folder(args.labels), numbers, args.device)
         self.weights = (class_weights(maps) ** args.weight_power).to(self.device)
-        self.make = HeadGenerator(maps, tuple(args.patch), self.device)
+        recipe = Recipe(args.labels, tuple(numbers), tuple(args.patch), args.usual_contrast,
+                        args.real, args.real_share)  # fmt: skip
+        self.make = recipe.source(self.device, maps) if not args.workers else None
         self.pool: ProcessPoolExecutor | None = None
         self.coming: dict[int, Future[Sample]] = {}
         if args.workers:
@@ -83,7 +95,7 @@ class Trainer:
                 args.workers,
                 multiprocessing.get_context("spawn"),
                 _start_worker,
-                (args.labels, tuple(numbers), tuple(args.patch)),
+                (recipe,),
             )
         self.run: Path = args.run
         self.run.mkdir(parents=True, exist_ok=True)
@@ -179,12 +191,14 @@ class Trainer:
     def _next_sample(self) -> Sample:
         """The patch of this step; those of the next steps are made meanwhile."""
         first = self.args.seed * 10_000_000
-        if self.pool is None:
-            return self.make(first + self.step)
-        for step in range(self.step, self.step + 2 * self.args.workers + 1):
-            if step not in self.coming:
-                self.coming[step] = self.pool.submit(_work, first + step)
-        sample = self.coming.pop(self.step).result()
+        if self.make is not None:
+            sample = self.make(first + self.step)
+        else:
+            assert self.pool is not None
+            for step in range(self.step, self.step + 2 * self.args.workers + 1):
+                if step not in self.coming:
+                    self.coming[step] = self.pool.submit(_work, first + step)
+            sample = self.coming.pop(self.step).result()
         parts = (sample.image, sample.target, sample.origin)
         return Sample(*(part.to(self.device) for part in parts))
 
@@ -234,15 +248,40 @@ class Trainer:
         return contextlib.nullcontext()
 
 
-_make: HeadGenerator | None = None
+@dataclass(frozen=True)
+class Recipe:
+    """What patches are made of."""
+
+    labels: str | None
+    numbers: tuple[int, ...]
+    patch: tuple[int, int, int]
+    usual_contrast: float = 0.0
+    real: Path | None = None
+    real_share: float = 0.0
+
+    def source(
+        self, device: str | torch.device = "cpu", maps: list[LabelMap] | None = None
+    ) -> Callable[[int], Sample]:
+        """Generator of patches; real heads are on the CPU."""
+        if maps is None:
+            maps = load_maps(labels_folder(self.labels), self.numbers, str(device))
+        settings = Settings(p_usual_contrast=self.usual_contrast)
+        synthetic = HeadGenerator(maps, self.patch, device, settings)
+        if self.real is None or not self.real_share:
+            return synthetic
+        heads = [load_head(path) for path in sorted(self.real.glob("*.npz"))]
+        return Mixture(synthetic, RealPatches(heads, self.patch), self.real_share)
 
 
-def _start_worker(labels: str | None, numbers: tuple[int, ...], patch: tuple) -> None:
+_make: Callable[[int], Sample] | None = None
+
+
+def _start_worker(recipe: Recipe) -> None:
     global _make
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _make = HeadGenerator(load_maps(labels_folder(labels), numbers), patch)
+    _make = recipe.source()
 
 
 def _work(seed: int) -> Sample:
@@ -307,6 +346,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--weight-power", type=float, default=1.0,
         help="exponent of the class weights; lower late in training, for unbiased posteriors",
     )  # fmt: skip
+    parser.add_argument(
+        "--usual-contrast", type=float, default=0.0,
+        help="share of synthetic heads with the contrast of most T1-weighted sequences",
+    )  # fmt: skip
+    parser.add_argument("--real", type=Path, help="folder of pseudo-labelled heads (NAME.npz)")
+    parser.add_argument("--real-share", type=float, default=0.5, help="of patches, with --real")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that make patches")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)

@@ -35,8 +35,9 @@ class CompactEngine:
     ) -> Segmentation:
         """Segment a T1w head; see :meth:`deepprep.segmentation.result.Engine.segment`.
 
-        The posterior is the mean of the head's and of its mirror image's; ``uncertainty`` is
-        one minus the largest posterior of a voxel, which is its expected error.
+        The posterior is the mean of the head's and of its mirror image's, in which cortex, white
+        matter and sulcal fluid then follow the image (the tissues' fractions do not: see
+        :func:`deepprep.segmentation.compact.inference.back_to_head`); ``uncertainty`` is one minus the largest posterior of a voxel, which is its expected error.
 
         Raises
         ------
@@ -45,13 +46,20 @@ class CompactEngine:
         """
         from deepprep.segmentation.compact import inference
         from deepprep.segmentation.compact.network import CLASSES
+        from deepprep.segmentation.follow_image import TISSUES, follow_image
         from deepprep.segmentation.islands import clear_islands
 
         net = inference.load_network(files[0], device)
         prepared = inference.prepare(head, mask)
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
         moved = clear_islands(classes, posterior, CLASSES)
+        image = prepared.image[0, 0].numpy()
+        moving = [label for tissue in TISSUES for label in tissue]
+        before = {label: posterior[CLASSES.index(label)].copy() for label in moving}
+        if follow_image(image, posterior, prepared.inside, CLASSES, prepared.grid.zooms_mm):
+            classes = posterior.argmax(0).astype(np.uint8)
+            moved += clear_islands(classes, posterior, CLASSES)
         notes = (f"{moved} voxels of detached pieces were relabelled.",) if moved else ()
         return inference.back_to_head(
-            posterior, prepared.grid, head.grid, threshold, self.name, notes
+            posterior, prepared.grid, head.grid, threshold, self.name, notes, before
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,11 +205,14 @@ def back_to_head(
     threshold: float,
     engine: str,
     notes: tuple[str, ...] = (),
+    before: Mapping[int, np.ndarray] | None = None,
 ) -> Segmentation:
     """Labels, tissues, uncertainty and volumes on the head's own lattice.
 
     Each class is interpolated (trilinear) and the largest wins, so that borders on a finer
-    lattice are smooth.
+    lattice are smooth. ``before`` holds posteriors (X, Y, Z) of classes, by FreeSurfer's number, from
+    before the image was asked: the tissues are made of these, since
+    :func:`deepprep.segmentation.partial_volume.tissue_maps` asks the image itself.
     """
     weights = axis_weights(source, grid)
     best = np.zeros(weights.box_shape, dtype=np.float32)
@@ -229,7 +232,13 @@ def back_to_head(
         np.maximum(best[where], values, out=best[where])
         name = "grey" if label in GREY else "white" if label in WHITE else "fluid"
         assert name != "fluid" or label in FLUID
-        tissues[name][where] += values
+        if before is None or label not in before:
+            tissues[name][where] += values
+    for label, part in (before or {}).items():
+        found = onto_lattice(part, weights)
+        if found is not None:
+            name = "grey" if label in GREY else "white" if label in WHITE else "fluid"
+            tissues[name][found[0]] += found[1]
     brain = tissues["grey"] + tissues["white"] + tissues["fluid"]
     labels[brain < threshold] = 0
     uncertainty = np.where(labels > 0, 1.0 - best, np.minimum(brain, 1.0)).astype(np.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from training.segmentation import artefacts
@@ -109,7 +110,7 @@ class HeadGenerator:
         draw = Draw(seed * CHUNK_SEED, self.device)
         choice = draw.integer(len(self.maps))
         head = self.maps[choice if which is None else which]
-        centre = self._centre(head, draw)
+        centre = patch_centre(head.points, head.box, self.shape, self.settings.p_small_centre, draw)
         setting = self.settings
         matrix = random_affine(draw, setting.degrees, setting.scale, setting.shear)
         warp = random_diffeomorphism(draw, self.shape, setting.warp_mm)
@@ -140,22 +141,6 @@ class HeadGenerator:
         return Sample(
             image[None, None].contiguous(), target[None].contiguous(), origin[None].to(self.device)
         )
-
-    def _centre(self, head: LabelMap, draw: Draw) -> torch.Tensor:
-        """Voxel of the label map that comes to the middle of the patch."""
-        present = [c for c in (CLASSES.index(s) for s in SMALL) if c in head.points]
-        small = draw.chance(self.settings.p_small_centre)
-        classes = present if small else list(head.points)
-        points = head.points[classes[draw.integer(len(classes))]]
-        centre = torch.as_tensor(points[draw.integer(len(points))]).float()
-        centre += torch.tensor([draw.uniform(-12, 12) for _ in range(3)])
-        half = torch.tensor(self.shape) / 2 - 12
-        low = torch.as_tensor(head.box[0]).float() + half
-        high = torch.as_tensor(head.box[1]).float() - half
-        middle = (low + high) / 2
-        # where the patch is larger than the brain, only a little play around the middle
-        low, high = torch.minimum(low, middle - 4), torch.maximum(high, middle + 4)
-        return torch.minimum(torch.maximum(centre, low), high)
 
     def _blend(
         self,
@@ -224,6 +209,33 @@ class HeadGenerator:
             keep = keep.clone()
             keep.narrow(axis, end % keep.shape[axis], depth).fill_(False)
         return image * keep, target * keep
+
+
+def patch_centre(
+    points: dict[int, np.ndarray],
+    box: np.ndarray,
+    shape: tuple[int, int, int],
+    p_small: float,
+    draw: Draw,
+) -> torch.Tensor:
+    """Voxel of a head that comes to the middle of a patch; (3,).
+
+    ``points`` are voxels of each class, ``box`` the first and last voxel of the brain, ``p_small``
+    how often a small structure is chosen on purpose.
+    """
+    present = [c for c in (CLASSES.index(s) for s in SMALL) if c in points]
+    small = draw.chance(p_small)
+    classes = present if small and present else list(points)
+    some = points[classes[draw.integer(len(classes))]]
+    centre = torch.as_tensor(some[draw.integer(len(some))]).float()
+    centre += torch.tensor([draw.uniform(-12, 12) for _ in range(3)])
+    half = torch.tensor(shape) / 2 - 12
+    low = torch.as_tensor(box[0]).float() + half
+    high = torch.as_tensor(box[1]).float() - half
+    middle = (low + high) / 2
+    # where the patch is larger than the brain, only a little play around the middle
+    low, high = torch.minimum(low, middle - 4), torch.maximum(high, middle + 4)
+    return torch.minimum(torch.maximum(centre, low), high)
 
 
 def _corners(

@@ -113,14 +113,20 @@ def load_map(path: Path, device: str = "cpu") -> LabelMap:
     classes = target_of_source()[sources]
     corners = np.argwhere(classes > 1)
     box = np.stack([corners.min(0), corners.max(0)])
+    points = remembered_points(classes)
+    name = path.name.split(".")[0].removeprefix("seg_")
+    return LabelMap(name, torch.from_numpy(sources).to(device), box.mean(0), box, points)
+
+
+def remembered_points(classes: np.ndarray) -> dict[int, np.ndarray]:
+    """``POINTS_PER_CLASS`` voxels (N, 3) of each class index present in a map (0 left out)."""
     rng = np.random.default_rng(0)
     points = {}
     for c in range(1, len(CLASSES)):
         voxels = np.argwhere(classes == c)
         if len(voxels):
             points[c] = voxels[rng.integers(0, len(voxels), POINTS_PER_CLASS)]
-    name = path.name.split(".")[0].removeprefix("seg_")
-    return LabelMap(name, torch.from_numpy(sources).to(device), box.mean(0), box, points)
+    return points
 
 
 def _near_brain(labels: np.ndarray) -> np.ndarray:

@@ -20,10 +20,18 @@ from training.segmentation.fields import (
     random_affine,
     random_diffeomorphism,
 )
-from training.segmentation.generator import CHUNK_SEED, Sample, _corners, _normalise, _vote
-from training.segmentation.labels import CLASSES, SMALL, mirrored_classes
+from training.segmentation.generator import (
+    CHUNK_SEED,
+    Sample,
+    _corners,
+    _normalise,
+    _vote,
+    patch_centre,
+)
+from training.segmentation.labels import CLASSES, mirrored_classes, remembered_points
 
-POINTS_PER_CLASS = 400
+P_SMALL_CENTRE = 0.5
+"""Share of patches around small structures."""
 
 AS_IT_IS = 0.3
 """Share of patches that are cut out without a deformation, as sharp as the scan."""
@@ -59,12 +67,7 @@ def load_head(path: Path) -> RealHead:
         image, classes = file["image"].astype(np.float32), file["classes"]
     corners = np.argwhere(image > 0)
     box = np.stack([corners.min(0), corners.max(0)])
-    rng = np.random.default_rng(0)
-    points = {}
-    for c in range(1, len(CLASSES)):
-        voxels = np.argwhere(classes == c)
-        if len(voxels):
-            points[c] = voxels[rng.integers(0, len(voxels), POINTS_PER_CLASS)]
+    points = remembered_points(classes)
     return RealHead(
         path.stem,
         torch.from_numpy(image),
@@ -90,7 +93,7 @@ class RealPatches:
         draw = Draw(seed * CHUNK_SEED + 7)
         choice = draw.integer(len(self.heads))
         head = self.heads[choice if which is None else which]
-        centre = self._centre(head, draw)
+        centre = patch_centre(head.points, head.box, self.shape, P_SMALL_CENTRE, draw)
         if draw.chance(AS_IT_IS):
             centre = centre.round() + 0.5 * (1 - torch.tensor(self.shape) % 2)
             matrix = torch.eye(3)
@@ -139,20 +142,6 @@ class RealPatches:
             keep = keep & artefacts.brain_extraction(tissue, draw)
         image, target = image * keep, target * keep
         return _normalise(image, target, draw), target
-
-    def _centre(self, head: RealHead, draw: Draw) -> torch.Tensor:
-        """Voxel of the head that comes to the middle of the patch."""
-        small = [c for c in (CLASSES.index(s) for s in SMALL) if c in head.points]
-        classes = small if small and draw.chance(0.5) else list(head.points)
-        points = head.points[classes[draw.integer(len(classes))]]
-        centre = torch.as_tensor(points[draw.integer(len(points))]).float()
-        centre += torch.tensor([draw.uniform(-12, 12) for _ in range(3)])
-        half = torch.tensor(self.shape) / 2 - 12
-        low = torch.as_tensor(head.box[0]).float() + half
-        high = torch.as_tensor(head.box[1]).float() - half
-        middle = (low + high) / 2
-        low, high = torch.minimum(low, middle - 4), torch.maximum(high, middle + 4)
-        return torch.minimum(torch.maximum(centre, low), high)
 
 
 class Mixture:

@@ -1,6 +1,6 @@
 """Maps to the sphere: folds, distortion and time, beside cat-surf's surf_to_sphere.
 
-    python benchmarks/sphere_distortion.py SHARED_DATA [--heads 01 02 06 07] [--cat-python PYTHON]
+    python -m benchmarks.sphere_distortion SHARED_DATA [--heads 01 02 06 07] [--cat-python PYTHON]
 
 White surfaces are made from the silver labels (evaluation only). cat-surf runs as one process in its
 own environment (`python -m venv PEER && PEER/bin/pip install cat-surf`), given by --cat-python; without
@@ -15,10 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from deepprep.image.volume import Volume
+from benchmarks.silver import silver_head
 from deepprep.surface.distortion import measure_distortion
 from deepprep.surface.initial_white import initial_white
 from deepprep.surface.mesh import Mesh
@@ -44,12 +43,8 @@ def row(name: str, what: str, white: Mesh, sphere: Mesh, wall: float, cpu: float
 
 
 def white_surfaces(shared: Path, head: str) -> dict[str, Mesh]:
-    folder = shared / f"freesurfer-silver/sub-{head}/mri"
-    volumes = []
-    for file, kind in (("aseg.mgz", np.int32), ("T1.mgz", np.float32)):
-        image = nib.load(folder / file)
-        volumes.append(Volume(np.asarray(image.dataobj).astype(kind), image.affine))
-    return {side: s.mesh for side, s in initial_white(volumes[0], volumes[1]).items()}
+    t1w, labels, _ = silver_head(shared, f"sub-{head}")
+    return {side: s.mesh for side, s in initial_white(labels, t1w).items()}
 
 
 def main() -> None:

@@ -24,16 +24,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from benchmarks.silver import pipeline_hemisphere, silver_head, silver_volume
 from deepprep.data import surface_atlases as atlases
-from deepprep.image.volume import Volume
 from deepprep.interfaces.hemisphere_files import keep_hemisphere, load_hemisphere
 from deepprep.surface.barycentric import locate
 from deepprep.surface.cortical_labels import HemisphereParcels, label_ribbon, with_ribbon
 from deepprep.surface.distortion import measure_distortion
-from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.parcellation import transfer_labels
-from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
+from deepprep.surface.reconstruct import Hemisphere
 from deepprep.surface.ribbon import ribbon_volumes
 from deepprep.surface.sphere import map_to_sphere
 from deepprep.surface.spherical_registration import STAGES, register_sphere, standardised
@@ -56,19 +55,10 @@ np.savez(sys.argv[2], v=v, wall=time.perf_counter() - began, cpu=time.process_ti
 """
 
 
-def volume(folder: Path, name: str, kind: type) -> Volume:
-    image = nib.load(folder / f"{name}.mgz")
-    return Volume(np.asarray(image.dataobj).astype(kind), image.affine)
-
-
-def hemisphere_of(folder: Path, side: str, kept: Path | None) -> Hemisphere:
+def hemisphere_of(shared: Path, head: str, side: str, kept: Path | None) -> Hemisphere:
     if kept is not None and kept.is_file():
         return load_hemisphere(kept)
-    t1w, aseg, brain = (volume(folder, n, np.float32) for n in ("T1", "aseg", "brainmask"))
-    labels, mask = aseg.like(aseg.data.astype(np.int32)), brain.like(brain.data > 0)
-    engine = choose_level_engine()
-    level = engine_level(engine.name, engine.files.get(side), side, labels, t1w)
-    found = reconstruct_hemisphere(side, t1w, labels, mask, level=level)
+    found = pipeline_hemisphere(side, *silver_head(shared, f"sub-{head}"))
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         here = Path.cwd()
@@ -134,11 +124,10 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     scores: dict[int, list[float]] = {}
     for head in options.heads:
-        folder = options.shared / f"freesurfer-silver/sub-{head}/mri"
         hemispheres, parcels = {}, {}
         for side, hemi in SIDES.items():
             kept = options.work / f"sub-{head}-{side}.npz" if options.work else None
-            hemisphere = hemisphere_of(folder, side, kept)
+            hemisphere = hemisphere_of(options.shared, head, side, kept)
             sulc, curv = (hemisphere.overlays[n].astype(float) for n in ("sulc", "curv"))
             mean = nib.freesurfer.read_morph_data(
                 options.shared / f"sugar-atlas/{hemi}.904_weight.mean.sulc"
@@ -176,10 +165,10 @@ def main() -> None:
             print(f"parcellation {time.process_time() - clock:.1f} CPU-s", flush=True)
             hemispheres[hemi] = hemisphere
             parcels[hemi] = HemisphereParcels(hemisphere.white, hemisphere.pial, labels)
-        aseg = volume(folder, "aseg", np.int32)
+        aseg = silver_volume(options.shared, f"sub-{head}", "aseg")
         ribbon = ribbon_volumes(hemispheres["lh"], hemispheres["rh"], aseg.grid).ribbon
         ours = label_ribbon(with_ribbon(aseg, ribbon), parcels).data
-        theirs = volume(folder, "aparc+aseg", np.int32).data
+        theirs = silver_volume(options.shared, f"sub-{head}", "aparc+aseg").data
         dice = dice_of(ours, theirs)
         for label, value in dice.items():
             scores.setdefault(label, []).append(value)

@@ -26,9 +26,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.silver import pipeline_hemisphere, silver_head, silver_volume
 from benchmarks.surface_phantom import SHAPES, render
 from deepprep.image.volume import Volume
-from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.measures import distance_to_surface
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
 from deepprep.surface.scan_conversion import fill_mesh
@@ -84,17 +84,13 @@ def silver(subjects: list[str], pictures: Path | None) -> list[str]:
     ]
     for subject in subjects:
         folder = SHARED / "freesurfer-silver" / subject
-        image = nib.load(folder / "mri" / "T1.mgz")
-        t1w = Volume(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-        labels, mask, ribbon, parcels = (
-            t1w.like(np.asarray(nib.load(folder / "mri" / f"{name}.mgz").dataobj).astype(np.int32))
-            for name in ("aseg", "brainmask", "ribbon", "aparc.DKTatlas+aseg")
+        t1w, labels, mask = silver_head(SHARED, subject)
+        ribbon, parcels = (
+            silver_volume(SHARED, subject, name) for name in ("ribbon", "aparc.DKTatlas+aseg")
         )
         for side, (letter, white_value, grey_value) in SIDES.items():
             clock = time.process_time()
-            engine = choose_level_engine()
-            level = engine_level(engine.name, engine.files.get(side), side, labels, t1w)
-            found = reconstruct_hemisphere(side, t1w, labels, mask, level=level)
+            found = pipeline_hemisphere(side, t1w, labels, mask)
             cpu = time.process_time() - clock
             base = 1000 if side == "left" else 2000
             cortex = (parcels.data > base) & (parcels.data < base + 100)

@@ -19,18 +19,16 @@ import os
 import time
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from benchmarks.silver import pipeline_hemisphere, silver_head
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.transforms import Affine
 from deepprep.surface.curvature import smoothed
-from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.measures import distance_to_surface
-from deepprep.surface.reconstruct import reconstruct_hemisphere
 
 SHARED = Path(os.environ.get("DEEPPREP_SHARED_DATA", "../shared/data"))
 RESULTS = Path(__file__).parent / "results" / "surface_repeatability.md"
@@ -55,14 +53,7 @@ def turned() -> Affine:
 
 def scans(subject: str) -> tuple[tuple[Volume, ...], tuple[Volume, ...]]:
     """T1w, labels and mask of the first scan, and of the second."""
-    folder = SHARED / "freesurfer-silver" / subject / "mri"
-    image = nib.load(folder / "T1.mgz")
-    t1w = Volume(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-    labels, mask = (
-        t1w.like(np.asarray(nib.load(folder / f"{name}.mgz").dataobj).astype(np.int32))
-        for name in ("aseg", "brainmask")
-    )
-    mask = mask.like((mask.data > 0).astype(np.uint8))
+    t1w, labels, mask = silver_head(SHARED, subject)
     grid = Grid(t1w.shape[:3], t1w.affine)
     there = turned()
     second = resample(t1w, grid, there, "cubic")
@@ -76,19 +67,10 @@ def scans(subject: str) -> tuple[tuple[Volume, ...], tuple[Volume, ...]]:
     )
 
 
-def first_level(side: str, t1w: Volume, labels: Volume) -> Volume | None:
-    """Level set of the engine that the pipeline takes, computed for each scan by itself."""
-    engine = choose_level_engine()
-    return engine_level(engine.name, engine.files.get(side), side, labels, t1w)
-
-
 def row(subject: str, side: str, first: tuple[Volume, ...], second: tuple[Volume, ...]) -> str:
     """One line of the table."""
     clock = time.process_time()
-    one, two = (
-        reconstruct_hemisphere(side, *scan, level=first_level(side, *scan[:2]))
-        for scan in (first, second)
-    )
+    one, two = (pipeline_hemisphere(side, *scan) for scan in (first, second))
     cpu = time.process_time() - clock
     back = two.white.moved(turned().map_points(two.white.vertices))
     pial = two.pial.moved(turned().map_points(two.pial.vertices))

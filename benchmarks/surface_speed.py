@@ -26,10 +26,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.silver import pipeline_hemisphere, silver_head
 from deepprep.image.volume import Volume
 from deepprep.surface.filled import fill_hemisphere
-from deepprep.surface.level_set import choose_level_engine, engine_level
-from deepprep.surface.reconstruct import reconstruct_hemisphere
 from deepprep.surface.white_level import white_part
 
 RESULTS = Path(__file__).parent / "results" / "surface_speed.md"
@@ -53,25 +52,11 @@ print(f"vertices,{len(v)},{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 """
 
 
-def head_of(shared: Path, head: str) -> tuple[Volume, Volume, Volume]:
-    """T1w, labels and mask of a silver head."""
-    folder = shared / f"freesurfer-silver/sub-{head}/mri"
-    image = nib.load(folder / "T1.mgz")
-    t1w = Volume(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-    labels, mask = (
-        t1w.like(np.asarray(nib.load(folder / f"{n}.mgz").dataobj).astype(np.int32))
-        for n in ("aseg", "brainmask")
-    )
-    return t1w, labels, mask.like((mask.data > 0).astype(np.uint8))
-
-
 def ours(side: str, shared: Path, head: str, queue: multiprocessing.Queue) -> None:
     """Reconstruct one hemisphere in this process."""
-    t1w, labels, mask = head_of(shared, head)
+    scan = silver_head(shared, f"sub-{head}")
     began, cpu = time.perf_counter(), time.process_time()
-    engine = choose_level_engine()
-    level = engine_level(engine.name, engine.files.get(side), side, labels, t1w)
-    found = reconstruct_hemisphere(side, t1w, labels, mask, level=level)
+    found = pipeline_hemisphere(side, *scan)
     queue.put(
         (
             side,
@@ -132,7 +117,7 @@ def main() -> None:
     )
     print("\n".join(rows), flush=True)
     if given.cat_python:
-        t1w, labels, _ = head_of(given.shared, given.head)
+        t1w, labels, _ = silver_head(given.shared, f"sub-{given.head}")
         with tempfile.TemporaryDirectory() as folder:
             nib.save(tissue_map(t1w, labels, "left"), f"{folder}/map.nii")
             done = subprocess.run(

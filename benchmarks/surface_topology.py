@@ -23,13 +23,13 @@ import torch
 from scipy import ndimage, spatial
 
 from benchmarks.segmentation_accuracy import SILVER, process
+from benchmarks.silver import pipeline_hemisphere
 from deepprep.image.volume import Volume
 from deepprep.interfaces.nifti import load_volume
 from deepprep.segmentation.compact.network import CLASSES
-from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.marching_cubes import marching_cubes
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
+from deepprep.surface.reconstruct import Hemisphere
 from deepprep.surface.self_intersection import count_self_intersections
 from training.segmentation.generator import USUAL, HeadGenerator
 from training.segmentation.labels import load_map
@@ -104,7 +104,6 @@ def main() -> None:
     torch.set_num_threads(1)
     data = given.shared_data
     lines, accuracy, cpu, wall = [], [], [], []
-    engine = choose_level_engine()
     heads = (
         head
         for source in (
@@ -118,10 +117,7 @@ def main() -> None:
         mask = labels.like((np.asarray(labels.data) > 0).astype(np.uint8))
         surfaces = {}
         for side in ("left", "right"):
-            level = engine_level(engine.name, engine.files.get(side), side, labels, image)
-            surfaces[side] = reconstruct_hemisphere(
-                side, image, labels, mask, white_posterior=white, level=level
-            )
+            surfaces[side] = pipeline_hemisphere(side, image, labels, mask, white)
         cpu.append(time.process_time() - started[0])
         wall.append(time.perf_counter() - started[1])
         for found in surfaces.values():

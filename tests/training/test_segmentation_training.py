@@ -16,7 +16,7 @@ from deepprep.segmentation.compact.network import (
 )
 from training.segmentation import train
 from training.segmentation.fields import Draw, head_coordinates, node_shape, random_diffeomorphism
-from training.segmentation.generator import HeadGenerator, Settings, _corners, _vote
+from training.segmentation.generator import HeadGenerator, Settings, corner_labels, largest_share
 from training.segmentation.labels import (
     CLASSES,
     SOURCES,
@@ -72,13 +72,13 @@ def test_mirroring_twice_is_nothing_and_the_brain_stem_stays() -> None:
 def test_the_class_with_the_largest_share_wins_even_when_split_over_corners() -> None:
     classes = [torch.tensor([c], dtype=torch.uint8) for c in (1, 2, 2, 3, 3, 3, 3, 3)]
     weights = [torch.tensor([w]) for w in (0.4, 0.3, 0.2, 0.02, 0.02, 0.02, 0.02, 0.02)]
-    assert _vote(classes, weights).item() == 2
+    assert largest_share(classes, weights).item() == 2
 
 
 def test_corner_weights_are_trilinear() -> None:
     sources = torch.zeros(4, 4, 4, dtype=torch.uint8)
     sources[2, 1, 1] = 1
-    labels, weights = _corners(sources, torch.tensor([1.25, 1.0, 1.0]).view(3, 1, 1, 1))
+    labels, weights = corner_labels(sources, torch.tensor([1.25, 1.0, 1.0]).view(3, 1, 1, 1))
     share = sum(float(w) for c, w in zip(labels, weights) if int(c) == 1)
     assert share == pytest.approx(0.25)
 

@@ -39,6 +39,7 @@ from deepprep.segmentation.brain import brain_of_labels, with_rim
 from deepprep.segmentation.compact.engine import WEIGHTS
 from deepprep.segmentation.compact.inference import load_network, mirrored_posterior, prepare
 from deepprep.segmentation.compact.network import CLASSES
+from deepprep.segmentation.labels import mirrored
 from training.segmentation.artefacts import blur
 from training.segmentation.labels import load_map, target_of_source
 from training.segmentation.train import TRAINING_MAPS
@@ -49,11 +50,6 @@ PLAIN = {
     12: 0.74, 13: 0.92, 16: 0.90, 17: 0.66, 18: 0.64, 26: 0.70, 28: 0.87,
 }  # fmt: skip
 """Intensity of each left or middle structure in a painted map; white matter is 1."""
-
-TWINS = {
-    41: 2, 42: 3, 43: 4, 44: 5, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17, 54: 18, 58: 26, 60: 28,
-}  # fmt: skip
-"""Right structure -> left."""
 
 PULLED = {13: 12, 52: 51, 26: 0, 58: 0}
 """How unsure structures enter the registration."""
@@ -99,9 +95,7 @@ def painted_map(path: Path) -> Brain:
     labels = np.array(CLASSES, dtype=np.uint8)[classes]
     values = np.zeros(256, np.float32)
     for label, value in PLAIN.items():
-        values[label] = value
-    for right, left in TWINS.items():
-        values[right] = PLAIN[left]
+        values[[label, mirrored(label)]] = value
     brain = with_rim(brain_of_labels(np.where(labels == 24, 0, labels), np.ones(3)), np.ones(3))
     labels = np.where(brain, labels, 0).astype(np.uint8)
     image = blur(torch.from_numpy(values[labels]), [0.5] * 3).numpy() * brain

@@ -129,7 +129,7 @@ class HeadGenerator:
         if draw.chance(setting.p_motion):
             image = artefacts.motion(image, draw)
         image, target = self._remove(image, target, tissue, coordinates, head, draw)
-        image = _normalise(image, target, draw)
+        image = normalise(image, target, draw)
 
         middle = (torch.tensor(self.shape) - 1) / 2
         brain = torch.linalg.solve(matrix, torch.as_tensor(head.centre).float() - centre) + middle
@@ -150,7 +150,7 @@ class HeadGenerator:
         amplitudes: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor, torch.Tensor]:
         """Mean intensity, amplitudes, class and tissue (brain without CSF) of a voxel."""
-        labels, weights = _corners(head.sources, coordinates)
+        labels, weights = corner_labels(head.sources, coordinates)
         tables = [means.to(self.device), *(a.to(self.device) for a in amplitudes)]
         blended = [torch.zeros(coordinates[0].numel(), device=self.device) for _ in tables]
         for label, weight in zip(labels, weights):
@@ -158,7 +158,7 @@ class HeadGenerator:
                 out.addcmul_(table[label], weight)
         image = blended[0]
         classes = [self._target[label] for label in labels]
-        winner = _vote(classes, weights)
+        winner = largest_share(classes, weights)
         shape = self.shape
         target = winner.view(shape)
         nearest = labels[0].view(shape)
@@ -238,7 +238,7 @@ def patch_centre(
     return torch.minimum(torch.maximum(centre, low), high)
 
 
-def _corners(
+def corner_labels(
     sources: torch.Tensor, coordinates: torch.Tensor
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Source label (N,) of the eight voxels around each point, and their trilinear weights."""
@@ -262,7 +262,7 @@ def _corners(
     return labels, weights
 
 
-def _vote(classes: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Tensor:
+def largest_share(classes: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Tensor:
     """Class with most weight among the eight; (N,) uint8."""
     winner = classes[0].clone()
     mixed = torch.zeros_like(winner, dtype=torch.bool)
@@ -282,7 +282,7 @@ def _vote(classes: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Ten
     return winner
 
 
-def _normalise(image: torch.Tensor, target: torch.Tensor, draw: Draw) -> torch.Tensor:
+def normalise(image: torch.Tensor, target: torch.Tensor, draw: Draw) -> torch.Tensor:
     """As at inference (98th percentile inside the brain to 1) but less exactly, with a gamma."""
     inside = image[target > 0]
     if inside.numel() < 1000:

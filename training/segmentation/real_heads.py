@@ -23,9 +23,9 @@ from training.segmentation.fields import (
 from training.segmentation.generator import (
     CHUNK_SEED,
     Sample,
-    _corners,
-    _normalise,
-    _vote,
+    corner_labels,
+    largest_share,
+    normalise,
     patch_centre,
 )
 from training.segmentation.labels import CLASSES, mirrored_classes, remembered_points
@@ -103,8 +103,10 @@ class RealPatches:
             warp = random_diffeomorphism(draw, self.shape, 2.5)
         coordinates = head_coordinates(draw, self.shape, centre, matrix, warp)
         image = pull(head.image, coordinates)
-        labels, weights = _corners(head.classes, coordinates)
-        target = _vote([label.to(torch.uint8) for label in labels], weights).view(self.shape)
+        labels, weights = corner_labels(head.classes, coordinates)
+        target = largest_share([label.to(torch.uint8) for label in labels], weights).view(
+            self.shape
+        )
         image, target = self._change(image, target, draw)
 
         middle = (torch.tensor(self.shape) - 1) / 2
@@ -141,7 +143,7 @@ class RealPatches:
             tissue = target > CLASSES.index(24)
             keep = keep & artefacts.brain_extraction(tissue, draw)
         image, target = image * keep, target * keep
-        return _normalise(image, target, draw), target
+        return normalise(image, target, draw), target
 
 
 class Mixture:

@@ -37,7 +37,8 @@ class CompactEngine:
 
         The posterior is the mean of the head's and of its mirror image's, in which cortex, white
         matter and sulcal fluid then follow the image (the tissues' fractions do not: see
-        :func:`deepprep.segmentation.compact.inference.back_to_head`); ``uncertainty`` is one minus the largest posterior of a voxel, which is its expected error.
+        :func:`deepprep.segmentation.compact.inference.back_to_head`); ``uncertainty`` is one minus the
+        largest posterior of a voxel, which is its expected error.
 
         Raises
         ------

@@ -230,15 +230,12 @@ def back_to_head(
         better = values > best[where]
         labels[where][better] = label
         np.maximum(best[where], values, out=best[where])
-        name = "grey" if label in GREY else "white" if label in WHITE else "fluid"
-        assert name != "fluid" or label in FLUID
         if before is None or label not in before:
-            tissues[name][where] += values
+            tissues[tissue_of(label)][where] += values
     for label, part in (before or {}).items():
         found = onto_lattice(part, weights)
         if found is not None:
-            name = "grey" if label in GREY else "white" if label in WHITE else "fluid"
-            tissues[name][found[0]] += found[1]
+            tissues[tissue_of(label)][found[0]] += found[1]
     brain = tissues["grey"] + tissues["white"] + tissues["fluid"]
     labels[brain < threshold] = 0
     uncertainty = np.where(labels > 0, 1.0 - best, np.minimum(brain, 1.0)).astype(np.float32)
@@ -252,6 +249,16 @@ def back_to_head(
         engine=engine,
         notes=notes,
     )
+
+
+def tissue_of(label: int) -> str:
+    """``grey``, ``white`` or ``fluid``: what a structure is made of."""
+    if label in GREY:
+        return "grey"
+    if label in WHITE:
+        return "white"
+    assert label in FLUID
+    return "fluid"
 
 
 def _softened(volume: Volume, grid: Grid) -> Volume:

@@ -55,7 +55,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2.0 * int((a & b).sum()) / total if total else float("nan")
 
 
-def process(head: Volume, engine_name: str, models_dir: Path | None):
+def process(head: Volume, engine_name: str, models_dir: Path | None = None):
     """Mask, bias and segmentation as in the workflow."""
     engine, files, _ = choose_engine(engine_name, models_dir)
     extracted = extract_brain(head).mask

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from benchmarks.segmentation_accuracy import process
 from deepprep.image.volume import Volume
 from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
@@ -26,6 +27,16 @@ def silver_head(shared: Path, subject: str) -> tuple[Volume, Volume, Volume]:
         silver_volume(shared, subject, "aseg"),
         mask.like((mask.data > 0).astype(np.uint8)),
     )
+
+
+def own_head(shared: Path, subject: str) -> tuple[Volume, Volume, Volume]:
+    """T1w without bias, our labels and our brain mask of a silver head, as the workflow makes them."""
+    corrected, found, brain, _ = process(silver_volume(shared, subject, "T1", np.float32), "auto")
+    return corrected, corrected.like(found.labels), corrected.like(brain.mask.astype(np.uint8))
+
+
+HEADS = {"silver": silver_head, "own": own_head}
+"""Whose labels and mask make the surfaces."""
 
 
 def pipeline_hemisphere(

@@ -1,10 +1,10 @@
 """Spherical registration and DK parcellation of the silver heads, beside cat-surf's spherical_demon.
 
     python -m benchmarks.spherical_registration SHARED_DATA [--heads 01 02 06 07] [--work FOLDER]
-        [--cat-python PYTHON] [--pictures FOLDER]
+        [--cat-python PYTHON] [--pictures FOLDER] [--labels own]
 
-Surfaces are reconstructed from the silver T1 and aseg (evaluation only); with --work they are kept there
-and used again. cat-surf runs as one process in its own environment (`python -m venv PEER && PEER/bin/pip
+Surfaces are reconstructed from the silver T1 and aseg (evaluation only), with --labels own from the T1
+alone (page spherical_registration_own.md); with --work they are kept there and used again. cat-surf runs as one process in its own environment (`python -m venv PEER && PEER/bin/pip
 install cat-surf`) on the same white surface and the same sphere, with fsaverage5 of nilearn as target.
 Correlation: sulcal depth of the subject with the mean of 904 people (SHARED_DATA/sugar-atlas, not in the
 package and not what is registered to) at the vertices of fsaverage6. Writes
@@ -24,12 +24,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from benchmarks.silver import pipeline_hemisphere, silver_head, silver_volume
+from benchmarks.silver import HEADS, pipeline_hemisphere, silver_volume
 from deepprep.data import surface_atlases as atlases
+from deepprep.image.volume import Volume
 from deepprep.interfaces.hemisphere_files import keep_hemisphere, load_hemisphere
 from deepprep.surface.barycentric import locate
 from deepprep.surface.cortical_labels import HemisphereParcels, label_ribbon, with_ribbon
 from deepprep.surface.distortion import measure_distortion
+from deepprep.surface.landmarks import nearness
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.parcellation import transfer_labels
 from deepprep.surface.reconstruct import Hemisphere
@@ -55,10 +57,10 @@ np.savez(sys.argv[2], v=v, wall=time.perf_counter() - began, cpu=time.process_ti
 """
 
 
-def hemisphere_of(shared: Path, head: str, side: str, kept: Path | None) -> Hemisphere:
+def hemisphere_of(side: str, volumes: tuple[Volume, ...], kept: Path | None) -> Hemisphere:
     if kept is not None and kept.is_file():
         return load_hemisphere(kept)
-    found = pipeline_hemisphere(side, *silver_head(shared, f"sub-{head}"))
+    found = pipeline_hemisphere(side, *volumes)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         here = Path.cwd()
@@ -71,13 +73,55 @@ def hemisphere_of(shared: Path, head: str, side: str, kept: Path | None) -> Hemi
 def row(
     name: str, what: str, sphere: Mesh, moved: Mesh, sulc: np.ndarray, mean: np.ndarray, times: str
 ) -> tuple[str, float, float]:
-    grid = atlases.fsaverage_sphere(6)
-    found = np.corrcoef(locate(moved, grid.vertices).interpolate(sulc), mean)[0, 1]
+    found = np.corrcoef(on_group(moved, sulc), mean)[0, 1]
     distortion = measure_distortion(sphere, moved)
     spread = float(np.quantile(np.abs(distortion.areal), 0.95))
     text = f"| {name} | {what} | {found:.3f} | {distortion.folded} | {spread:.2f} | {times} |"
     print(text, flush=True)
     return text, float(found), spread
+
+
+def on_group(moved: Mesh, values: np.ndarray) -> np.ndarray:
+    """Values of a subject at the vertices of fsaverage6."""
+    return locate(moved, atlases.fsaverage_sphere(6).vertices).interpolate(values)
+
+
+def group_picture(depths: dict[str, dict[str, list[np.ndarray]]], out: Path) -> list[str]:
+    """Draw the averages of sulcal depth; how alike the heads are, pair by pair, in words.
+
+    Parameters
+    ----------
+    depths : dict of dict of list
+        Hemisphere -> map -> depth of each head at the vertices of fsaverage6; ``904`` holds the mean of
+        904 people.
+    out : Path
+        PNG: rows as in ``depths``, left outside and inside, right outside and inside. Shown on the inflated
+        fsaverage5, whose vertices are the first of fsaverage6.
+    """
+    from nilearn.datasets import fetch_surf_fsaverage
+    from PIL import Image
+
+    from deepprep.reports.surface_views import folding_grey, render, view_of
+
+    files = fetch_surf_fsaverage("fsaverage5")
+    pictures, said = [], []
+    for what in depths["lh"]:
+        line, alike = [], []
+        for side, hemi in SIDES.items():
+            points, faces = (a.data for a in nib.load(files[f"infl_{side}"]).darrays)
+            mesh = Mesh(points.astype(float), faces)
+            heads = np.stack(depths[hemi][what])
+            if len(heads) > 1:
+                pairs = np.corrcoef(heads)[np.triu_indices(len(heads), 1)]
+                alike.append(f"{pairs.mean():.3f}")
+            grey = folding_grey(heads.mean(axis=0)[: mesh.n_vertices])
+            line += [render(mesh, grey, view_of(side, v)) for v in ("lateral", "medial")]
+        pictures.append(np.concatenate(line, axis=1))
+        if alike:
+            said.append(f"| {what} | {' | '.join(alike)} |")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(pictures)).save(out)
+    return said
 
 
 def with_cat(python: str, hemi: str, white: Mesh, sphere: Mesh) -> tuple[Mesh, str]:
@@ -119,15 +163,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--cat-python")
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--labels", choices=list(HEADS), default="silver", help="and masks used")
     options = parser.parse_args()
     rows: list[str] = []
     found: dict[str, list[tuple[float, float]]] = {}
     scores: dict[int, list[float]] = {}
+    depths: dict[str, dict[str, list[np.ndarray]]] = {h: {} for h in SIDES.values()}
     for head in options.heads:
         hemispheres, parcels = {}, {}
+        volumes = HEADS[options.labels](options.shared, f"sub-{head}")
         for side, hemi in SIDES.items():
-            kept = options.work / f"sub-{head}-{side}.npz" if options.work else None
-            hemisphere = hemisphere_of(options.shared, head, side, kept)
+            kept = options.work / f"{options.labels}-{head}-{side}.npz" if options.work else None
+            hemisphere = hemisphere_of(side, volumes, kept)
             sulc, curv = (hemisphere.overlays[n].astype(float) for n in ("sulc", "curv"))
             mean = nib.freesurfer.read_morph_data(
                 options.shared / f"sugar-atlas/{hemi}.904_weight.mean.sulc"
@@ -137,14 +184,19 @@ def main() -> None:
             sphere = map_to_sphere(hemisphere.white)
             laid = f"{time.perf_counter() - clock:.1f} | {time.process_time() - cpu:.1f}"
             clock, cpu = time.perf_counter(), time.process_time()
-            result = register_sphere(sphere, sulc, curv, atlases.folding_target(hemi))
+            landmarks = nearness(hemisphere.white.vertices, volumes[1], side)
+            target = atlases.folding_target(hemi)
+            result = register_sphere(sphere, sulc, curv, target, landmarks=landmarks)
             times = f"{time.perf_counter() - clock:.1f} | {time.process_time() - cpu:.1f}"
             turned = sphere.moved(sphere.vertices @ result.rotation.T)
             triples = [
                 row(name, "sphere, rotation", sphere, turned, sulc, mean, laid),
                 row(name, "DeepPrep", sphere, result.sphere, sulc, mean, times),
             ]
-            stiff = register_sphere(sphere, sulc, curv, atlases.folding_target(hemi), STIFF)
+            for what, moved in (("rotation", turned), ("DeepPrep", result.sphere)):
+                depths[hemi].setdefault(what, []).append(on_group(moved, sulc))
+            depths[hemi]["904"] = [mean]
+            stiff = register_sphere(sphere, sulc, curv, target, STIFF, landmarks)
             triples.append(row(name, "DeepPrep, stiff", sphere, stiff.sphere, sulc, mean, " | "))
             if options.cat_python:
                 warped, cat_times = with_cat(options.cat_python, hemi, hemisphere.white, sphere)
@@ -165,7 +217,7 @@ def main() -> None:
             print(f"parcellation {time.process_time() - clock:.1f} CPU-s", flush=True)
             hemispheres[hemi] = hemisphere
             parcels[hemi] = HemisphereParcels(hemisphere.white, hemisphere.pial, labels)
-        aseg = silver_volume(options.shared, f"sub-{head}", "aseg")
+        aseg = volumes[1]
         ribbon = ribbon_volumes(hemispheres["lh"], hemispheres["rh"], aseg.grid).ribbon
         ours = label_ribbon(with_ribbon(aseg, ribbon), parcels).data
         theirs = silver_volume(options.shared, f"sub-{head}", "aparc+aseg").data
@@ -185,7 +237,10 @@ def main() -> None:
                 [atlases.parcellation("aparc", h).colours for h in hemispheres],
                 options.pictures / f"sub-{head}.svg",
             )
-    write(rows, found, scores, options.heads)
+    alike = []
+    if options.pictures and len(options.heads) > 1:
+        alike = group_picture(depths, options.pictures / "group_sulc.png")
+    write(rows, found, scores, options.heads, options.labels, alike)
 
 
 def write(
@@ -193,13 +248,16 @@ def write(
     found: dict[str, list[tuple[float, float]]],
     scores: dict[int, list[float]],
     heads: list[str],
+    whose: str,
+    alike: list[str],
 ) -> None:
     """The page of results."""
     names = atlases.parcellation("aparc", "lh").names
     lines = [
         "# Spherical registration and parcellation of the silver heads",
         "",
-        f"`python -m benchmarks.spherical_registration SHARED_DATA`, heads {', '.join(heads)}. See its",
+        f"`python -m benchmarks.spherical_registration SHARED_DATA --labels {whose}`, heads "
+        f"{', '.join(heads)}. See its",
         "docstring for what is compared. p95 areal: 95th percentile of abs(log2 area ratio), registered",
         "over unregistered sphere. Times of the first row of each hemisphere are those of the map to",
         "the sphere. Other processes may have shared the two cores: compare CPU seconds.",
@@ -214,12 +272,15 @@ def write(
     for what, values in found.items():
         mean = np.mean(values, axis=0)
         lines.append(f"| {what} | {mean[0]:.3f} | {mean[1]:.2f} |")
+    if alike:
+        lines += ["", "| correlation of sulc between heads, mean of pairs | left | right |"]
+        lines += ["|---|---|---|", *alike]
     lines += [
         "",
         "## Dice of DK parcels in the volume with silver aparc+aseg",
         "",
-        "Silver is FreeSurfer 6's automatic output. Its aseg gave the surfaces; the parcels and the",
-        "ribbon are ours.",
+        "Silver is FreeSurfer 6's automatic output. Labels and brain mask that gave the surfaces: "
+        f"{whose}; the parcels and the ribbon are ours.",
         "",
         "| parcel | left | right |",
         "|---|---|---|",
@@ -235,7 +296,8 @@ def write(
         if any(cells):
             lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
     lines.append(f"| **mean** | **{np.mean(means[1]):.3f}** | **{np.mean(means[2]):.3f}** |")
-    RESULTS.write_text("\n".join(lines) + "\n")
+    page = RESULTS if whose == "silver" else RESULTS.with_name("spherical_registration_own.md")
+    page.write_text("\n".join(lines) + "\n")
     print("\n".join(lines[-40:]))
 
 

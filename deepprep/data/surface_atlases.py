@@ -10,8 +10,11 @@ import nibabel as nib
 import numpy as np
 
 from deepprep.data.parcellations import PARCELLATIONS
+from deepprep.data.templates import template_files
+from deepprep.image.volume import Volume
 from deepprep.surface.barycentric import locate
 from deepprep.surface.icosphere import icosahedron, subdivided
+from deepprep.surface.landmarks import nearness
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.spherical_registration import FoldingTarget, standardised
 
@@ -22,6 +25,15 @@ FSAVERAGE_LEVELS = {"fsaverage4": 4, "fsaverage5": 5, "fsaverage6": 6, "fsaverag
 """FreeSurfer's name of a mesh -> subdivisions of the icosahedron."""
 _STORED = {"a2009s": "aparc.a2009s"}
 SIDES = {"lh": "left", "rh": "right"}
+MNI305_TO_MNI152 = np.array(
+    [
+        [0.9975, -0.0073, 0.0176, -0.0429],
+        [0.0146, 1.0009, -0.0024, 1.5496],
+        [-0.0130, -0.0093, 0.9971, 1.1840],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+"""RAS mm of fsaverage to RAS mm of MNI152; FreeSurfer wiki, CoordinateSystems (its section 8)."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +173,28 @@ def average_folding(hemi: str) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=2)
 def folding_target(hemi: str) -> FoldingTarget:
-    """What hemispheres are registered to: the average folding of fsaverage."""
+    """What hemispheres are registered to: the average folding of fsaverage, and its landmarks."""
     levels = {level: fsaverage_sphere(level) for level in range(3, 7)}
     sulc, curv = average_folding(hemi)
-    return FoldingTarget(sulc, curv, levels[5], levels)
+    return FoldingTarget(sulc, curv, levels[5], levels, average_landmarks(hemi))
+
+
+@lru_cache(maxsize=2)
+def average_landmarks(hemi: str) -> np.ndarray:
+    """(10242, K) nearness of fsaverage5's white surface to the structures of the MNI152 template.
+
+    Both are averages of many heads; fsaverage lies in MNI305 space.
+    """
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    side = SIDES[_side(hemi)]
+    white = fetch_surf_fsaverage("fsaverage5")[f"white_{side}"]
+    points = nib.gifti.GiftiImage.from_filename(white).darrays[0].data
+    aseg = template_files("MNI152NLin6Asym", 1).aseg
+    assert aseg is not None  # comes with the package
+    mni152 = points @ MNI305_TO_MNI152[:3, :3].T + MNI305_TO_MNI152[:3, 3]
+    image = nib.nifti1.Nifti1Image.from_filename(aseg)
+    return nearness(mni152, Volume(np.asarray(image.dataobj), image.affine), side)
 
 
 @lru_cache(maxsize=2)

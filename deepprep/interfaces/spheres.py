@@ -16,6 +16,7 @@ from deepprep.interfaces.hemisphere_files import HEMISPHERES, SIDES
 def RegisterHemisphere(
     side: str,
     surfaces: File,
+    labels: File,
     engine: str,
     files: dict[str, str],
     weights: list[str],
@@ -30,6 +31,8 @@ def RegisterHemisphere(
         Hemisphere.
     surfaces : File
         Result of :func:`deepprep.interfaces.surfaces.ReconstructHemisphere`.
+    labels : File
+        FreeSurfer numbers (aseg) in the space of the T1w.
     engine : {'refine', 'sugar'}
         How the sphere is registered.
     files : dict of str to str
@@ -52,9 +55,11 @@ def RegisterHemisphere(
     from deepprep.errors import StageError
     from deepprep.interfaces.files import keep_json
     from deepprep.interfaces.hemisphere_files import load_hemisphere
+    from deepprep.interfaces.nifti import load_volume
     from deepprep.interfaces.sphere_files import HemisphereSpheres, keep_spheres
     from deepprep.surface.distortion import measure_distortion
     from deepprep.surface.group_spaces import jacobian, onto_other_space
+    from deepprep.surface.landmarks import nearness
     from deepprep.surface.sphere import map_to_sphere
     from deepprep.surface.spherical_registration import register_sphere
 
@@ -71,7 +76,9 @@ def RegisterHemisphere(
             networks = load_networks({k: Path(v) for k, v in files.items()}, grids)
             found = register_with_sugar(sphere, sulc, target, networks, device)
         else:
-            found = register_sphere(sphere, sulc, curv, target)
+            structures = load_volume(str(labels), np.uint8)
+            landmarks = nearness(hemisphere.white.vertices, structures, SIDES[side])
+            found = register_sphere(sphere, sulc, curv, target, landmarks=landmarks)
         fslr = onto_other_space(
             found.sphere, atlases.fsaverage_sphere(7), atlases.fsaverage_on_fslr(hemi)
         )

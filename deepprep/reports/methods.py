@@ -138,8 +138,8 @@ def surfaces() -> Step:
 def spheres(engine: str = "refine") -> Step:
     """Spheres, their registration to fsaverage (``refine`` or ``sugar``), and fsLR from it."""
     how = {
-        "refine": "by its sulcal depth and curvature, minimising the terms that *SUGAR* [@sugar] is "
-        "trained with, from coarse to fine",
+        "refine": "by its sulcal depth, curvature and nearness to hippocampus and amygdala, minimising "
+        "the terms that *SUGAR* [@sugar] is trained with, from coarse to fine",
         "sugar": "by its sulcal depth with the published networks of *SUGAR* [@sugar]",
     }[engine]
     return Step(

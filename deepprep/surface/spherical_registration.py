@@ -54,6 +54,8 @@ class Stage:
     curvature : float
         Weight of curvature beside sulcal depth.
     sweeps : int
+    landmarks : float
+        Weight of each landmark beside sulcal depth.
     """
 
     level: int
@@ -61,18 +63,20 @@ class Stage:
     stiffness: float
     curvature: float
     sweeps: int
+    landmarks: float
 
 
 STAGES = (
-    Stage(3, 15.0, 1.8, 0.0, 60),
-    Stage(3, 10.0, 1.8, 0.0, 60),
-    Stage(4, 8.0, 1.8, 0.0, 60),
-    Stage(4, 5.0, 1.2, 0.0, 60),
-    Stage(5, 3.5, 0.3, 0.1, 60),
-    Stage(6, 2.0, 0.3, 0.1, 30),
+    Stage(3, 15.0, 1.8, 0.0, 60, 3.0),
+    Stage(3, 10.0, 1.8, 0.0, 60, 3.0),
+    Stage(4, 8.0, 1.8, 0.0, 60, 3.0),
+    Stage(4, 5.0, 1.2, 0.0, 60, 3.0),
+    Stage(5, 3.5, 0.3, 0.1, 60, 0.3),
+    Stage(6, 2.0, 0.3, 0.1, 30, 0.3),
 )
 """From broad to fine. A first stage of less than 15 mm can end a gyrus aside; so can broad stages a
-sixth as stiff, which also carry parcels away from their folds."""
+sixth as stiff, which also carry parcels away from their folds. Landmarks choose the gyrus in the broad
+stages; the fine ones follow the folds."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,15 @@ class FoldingTarget:
         That sphere.
     levels : dict of int to Mesh
         Regular spheres of levels 3 to 6 in the same numbering.
+    landmarks : (V, K) array, optional
+        :func:`deepprep.surface.landmarks.nearness` of the same structures as the subject's.
     """
 
     sulc: np.ndarray
     curv: np.ndarray
     sphere: Mesh
     levels: dict[int, Mesh]
+    landmarks: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def register_sphere(
     curv: np.ndarray,
     target: FoldingTarget,
     stages: tuple[Stage, ...] = STAGES,
+    landmarks: np.ndarray | None = None,
 ) -> SphericalRegistration:
     """Register a sphere to a target by its folding.
 
@@ -136,6 +144,10 @@ def register_sphere(
         Sulcal depth and mean curvature of the subject, positive in sulci, any unit.
     target : FoldingTarget
     stages : tuple of Stage
+    landmarks : (V, K) array, optional
+        What else tells places apart (:func:`deepprep.surface.landmarks.nearness`), if the target has
+        it too: folds alone cannot tell the gyri of the medial temporal lobe from each other. Columns
+        with NaN are left out.
 
     Raises
     ------
@@ -145,11 +157,20 @@ def register_sphere(
     folds = count_folds(sphere)
     if folds:
         raise ValueError(f"the sphere to register has {folds} folded triangles: unfold it first")
-    features = np.stack([standardised(sulc, sphere), standardised(curv, sphere)], axis=1)
+    columns = [standardised(sulc, sphere), standardised(curv, sphere)]
     fine = target.levels[max(target.levels)]
-    template = np.stack(
-        [standardised(target.sulc, target.sphere), standardised(target.curv, target.sphere)], axis=1
-    )
+    theirs = [standardised(target.sulc, target.sphere), standardised(target.curv, target.sphere)]
+    if landmarks is not None and target.landmarks is not None:
+        if landmarks.shape != (sphere.n_vertices, target.landmarks.shape[1]):
+            raise ValueError(
+                f"landmarks of shape {landmarks.shape} for {sphere.n_vertices} vertices and a target "
+                f"with {target.landmarks.shape[1]}"
+            )
+        for own, average in zip(landmarks.T, target.landmarks.T):
+            if np.isfinite(own).all() and np.isfinite(average).all():
+                columns.append(own)
+                theirs.append(average)
+    features, template = np.stack(columns, axis=1), np.stack(theirs, axis=1)
     template = locate(target.sphere, fine.vertices).interpolate(template)
     rotation = best_rotation(sphere, features[:, 0], template[:, 0], target.levels)
     radius = float(np.linalg.norm(sphere.vertices, axis=1).mean())
@@ -329,7 +350,9 @@ def unit_length(points: np.ndarray) -> np.ndarray:
 
 
 def _rescaled(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean(axis=0)) / values.std(axis=0)
+    """Each column with mean 0 and standard deviation 1; a constant one becomes 0."""
+    spread = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -362,8 +385,9 @@ def _register_level(
     neighbour = ring[np.arange(ring.shape[1])[None, :] < size[:, None]]
     cotangents, area = rest_shape(unit_length(grid.vertices), start, neighbour)
     weights = grid.vertex_areas * (4 * np.pi / grid.vertex_areas.sum())
-    channels = np.array([1.0, stage.curvature])
-    channels /= channels.sum()
+    channels = np.full(here.shape[1], float(stage.landmarks))
+    channels[:2] = 1.0, stage.curvature
+    channels /= channels[:2].sum()
     out = moved.copy()
     unit = unit_length(fine.vertices)
     first = locate(fine, out).faces.copy()

@@ -271,6 +271,7 @@ def _cortex(
             RegisterHemisphere(
                 side=side,
                 surfaces=pair[word],
+                labels=brain.labels,
                 engine=options.sphere_engine,
                 files=files,
                 weights=[weights_stamp(path) for path in files.values()],

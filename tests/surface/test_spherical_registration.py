@@ -1,5 +1,7 @@
 """Registration of spheres by folding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,11 @@ from deepprep.surface.spherical_registration import (
 )
 from tests.surface.shapes import ball, rotation, warped
 
-STAGES = (Stage(3, 10.0, 0.3, 0.0, 30), Stage(4, 6.0, 0.3, 0.0, 30), Stage(5, 3.5, 0.3, 0.1, 15))
+STAGES = (
+    Stage(3, 10.0, 0.3, 0.0, 30, 1.0),
+    Stage(4, 6.0, 0.3, 0.0, 30, 1.0),
+    Stage(5, 3.5, 0.3, 0.1, 15, 1.0),
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +108,48 @@ def test_smoothing_has_the_width_asked_for():
     weights = out * grid.vertex_areas
     width = np.sqrt((weights * distance**2).sum() / weights.sum() / 2)
     assert np.isclose(width, 12.0, rtol=0.08)
+
+
+def _bump(points: np.ndarray, towards: tuple[float, float, float]) -> np.ndarray:
+    """Nearness to a place on the 100 mm sphere."""
+    place = 100 * np.asarray(towards) / np.linalg.norm(towards)
+    return np.exp(-np.linalg.norm(points - place, axis=1) / 20.0)
+
+
+@pytest.fixture(scope="module")
+def landmarked(target) -> FoldingTarget:
+    return replace(target, landmarks=_bump(target.sphere.vertices, (0, 1, 0))[:, None])
+
+
+def test_a_landmark_draws_its_place_along(target, landmarked):
+    sphere = target.sphere
+    turned = np.asarray((0, 1, 0)) @ rotation((0, 0, 1), 8).T
+    own = _bump(sphere.vertices, tuple(turned))[:, None]
+    at = int(np.argmax(own))
+    goal = np.array([[0.0, 100.0, 0.0]])
+    left, drawn = (
+        register_sphere(sphere, target.sulc, target.curv, landmarked, STAGES, landmarks=marks)
+        for marks in (None, own)
+    )
+    before = _distance_mm(left.sphere.vertices[[at]], goal)[0]
+    after = _distance_mm(drawn.sphere.vertices[[at]], goal)[0]
+    assert before > 12.0 and after < 0.6 * before
+    assert count_folds(drawn.sphere) == 0
+    far = sphere.vertices[:, 1] < 0
+    assert np.median(_distance_mm(drawn.sphere.vertices, sphere.vertices)[far]) < 0.5
+
+
+def test_landmarks_that_are_missing_are_left_out(target, landmarked):
+    nothing = np.full((target.sphere.n_vertices, 1), np.nan)
+    with_none, without = (
+        register_sphere(target.sphere, target.sulc, target.curv, landmarked, STAGES[:1], marks)
+        for marks in (nothing, None)
+    )
+    np.testing.assert_array_equal(with_none.sphere.vertices, without.sphere.vertices)
+
+
+def test_landmarks_of_another_size_are_refused(target, landmarked):
+    with pytest.raises(ValueError, match="landmarks of shape"):
+        register_sphere(
+            target.sphere, target.sulc, target.curv, landmarked, STAGES[:1], np.zeros((5, 1))
+        )

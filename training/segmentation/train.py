@@ -308,14 +308,19 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def best_precision(device: str) -> str:
-    """bf16 on a GPU and on processors with bf16 units, else fp32 (elsewhere bf16 is emulated)."""
+    """bf16 on a GPU and on processors where it is faster, else fp32.
+
+    Where it is emulated it is 20 times slower; on an Intel processor with avx512_bf16 but without amx_bf16 a
+    step took 3.7 s instead of 2.8 s.
+    """
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         return "fp32"
-    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+    fast = "amx_bf16" in flags or ("avx512_bf16" in flags and "AuthenticAMD" in flags)
+    return "bf16" if fast else "fp32"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

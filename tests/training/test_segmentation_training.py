@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from deepprep.segmentation.compact.network import (
     Architecture,
@@ -20,6 +21,7 @@ from training.segmentation.generator import HeadGenerator, Settings, corner_labe
 from training.segmentation.labels import (
     CLASSES,
     SOURCES,
+    enlarge_pallidum,
     load_map,
     mirrored_classes,
     target_of_source,
@@ -182,3 +184,39 @@ def test_the_model_card_is_of_the_weights_that_ship():
 
     card = Path(__file__).parents[2] / "training/segmentation/MODEL_CARD.md"
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() in card.read_text()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_small_pallida_grow_into_white_matter_only(order: str) -> None:
+    labels = np.full((40, 40, 40), 2, np.int16, order=order)
+    labels[:20] = 41
+    labels[24:36, 8:32, 10:30] = 12
+    labels[21:24, 14:24, 14:24] = 13
+    labels[20, 14:24, 14:24] = 28
+    before = labels.copy()
+    enlarge_pallidum(labels)
+    changed = labels != before
+    assert set(np.unique(before[changed])) == {2}
+    assert set(np.unique(labels[changed])) == {13}
+    # 2 mm are not enough for 0.4 of this putamen; nothing lies farther
+    away = ndimage.distance_transform_edt(before != 13)
+    assert away[changed].max() <= 2.0
+
+
+def test_large_pallidum_stays() -> None:
+    labels = np.full((20, 20, 20), 2, np.int16)
+    labels[5:10, 5:10, 5:10] = 13
+    labels[12, 12, 12] = 12
+    before = labels.copy()
+    enlarge_pallidum(labels)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_pallidum_reaches_its_share() -> None:
+    labels = np.full((40, 40, 40), 2, np.int16)
+    labels[24:36, 8:32, 10:30] = 12
+    labels[14:24, 12:28, 14:25] = 13
+    share = 0.4 * (labels == 12).sum()
+    assert (labels == 13).sum() < share
+    enlarge_pallidum(labels)
+    assert (labels == 13).sum() == round(share)

@@ -20,6 +20,7 @@ from deepprep.segmentation.compact.network import CLASSES
 from deepprep.segmentation.follow_image import follow_image
 from deepprep.segmentation.islands import clear_islands
 from training.segmentation.atlas_fusion import Brain
+from training.segmentation.labels import enlarge_pallidum
 
 BY_ATLAS = (10, 17, 18, 26, 28, 49, 53, 54, 58, 60)
 """Structures for whose shape the atlas is asked."""
@@ -64,6 +65,10 @@ def labels_of(
     follow_image(brain.image.data, now, inside, CLASSES, brain.image.zooms_mm)
     classes = (now.argmax(0) * inside).astype(np.uint8)
     clear_islands(classes, now, CLASSES)
+    names = np.array(CLASSES, dtype=np.int16)[classes]
+    enlarge_pallidum(names)
+    for label in (13, 52):
+        classes[names == label] = CLASSES.index(label)
     return classes
 
 

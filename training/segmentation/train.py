@@ -83,7 +83,7 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
         numbers = args.train_maps or TRAINING_MAPS
-        maps = load_maps(labels_folder(args.labels), numbers, args.device)
+        maps = load_maps(labels_folder(args.labels), numbers, args.device, even_pallidum=True)
         self.weights = (class_weights(maps) ** args.weight_power).to(self.device)
         recipe = Recipe(args.labels, tuple(numbers), tuple(args.patch), args.usual_contrast,
                         args.real, args.real_share)  # fmt: skip
@@ -264,7 +264,7 @@ class Recipe:
     ) -> Callable[[int], Sample]:
         """Generator of patches; real heads are on the CPU."""
         if maps is None:
-            maps = load_maps(labels_folder(self.labels), self.numbers, str(device))
+            maps = load_maps(labels_folder(self.labels), self.numbers, str(device), True)
         settings = Settings(p_usual_contrast=self.usual_contrast)
         synthetic = HeadGenerator(maps, self.patch, device, settings)
         if self.real is None or not self.real_share:

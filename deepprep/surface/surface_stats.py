@@ -25,6 +25,9 @@ COLUMNS = (
 """Header, field name and unit of each column, as mris_anatomical_stats spells them."""
 
 
+NO_TIME = "1970/01/01-00:00:00-GMT"
+"""Written as the time of creation: readers of FreeSurfer's format parse it as a time."""
+
 SIDES = {"lh": "L", "rh": "R"}
 
 
@@ -180,7 +183,7 @@ def format_aparc_stats(
     Returns
     -------
     str
-        No times and no names of machines or users: equal input gives equal text.
+        No time (see NO_TIME) and no names of machines or users: equal input gives equal text.
 
     Raises
     ------
@@ -192,7 +195,7 @@ def format_aparc_stats(
     lines = [
         "# Table of FreeSurfer cortical parcellation anatomical statistics ",
         "# ",
-        "# CreationTime none",
+        f"# CreationTime {NO_TIME}",
         "# generating_program deepprep",
         f"# cvs_version {version}",
         "# sysname none",

@@ -4,8 +4,8 @@
         [--cat-python PYTHON] [--pictures FOLDER] [--labels own]
 
 Surfaces are reconstructed from the silver T1 and aseg (evaluation only), with --labels own from the T1
-alone (page spherical_registration_own.md); with --work they are kept there and used again. cat-surf runs as one process in its own environment (`python -m venv PEER && PEER/bin/pip
-install cat-surf`) on the same white surface and the same sphere, with fsaverage5 of nilearn as target.
+alone (page spherical_registration_own.md); with --work they are kept there and used again. cat-surf runs
+as one process in its own environment (`python -m venv PEER && PEER/bin/pip install cat-surf`) on the same white surface and the same sphere, with fsaverage5 of nilearn as target.
 Correlation: sulcal depth of the subject with the mean of 904 people (SHARED_DATA/sugar-atlas, not in the
 package and not what is registered to) at the vertices of fsaverage6. Writes
 benchmarks/results/spherical_registration.md.
@@ -40,6 +40,7 @@ from deepprep.surface.sphere import map_to_sphere
 from deepprep.surface.spherical_registration import STAGES, register_sphere, standardised
 
 RESULTS = Path(__file__).parent / "results" / "spherical_registration.md"
+OWN_RESULTS = RESULTS.with_name("spherical_registration_own.md")
 STIFF = tuple(
     replace(stage, stiffness=(1.5 if stage.curvature == 0 else 5.0) * stage.stiffness)
     for stage in STAGES
@@ -71,9 +72,9 @@ def hemisphere_of(side: str, volumes: tuple[Volume, ...], kept: Path | None) -> 
 
 
 def row(
-    name: str, what: str, sphere: Mesh, moved: Mesh, sulc: np.ndarray, mean: np.ndarray, times: str
+    name: str, what: str, sphere: Mesh, moved: Mesh, depth: np.ndarray, mean: np.ndarray, times: str
 ) -> tuple[str, float, float]:
-    found = np.corrcoef(on_group(moved, sulc), mean)[0, 1]
+    found = np.corrcoef(depth, mean)[0, 1]
     distortion = measure_distortion(sphere, moved)
     spread = float(np.quantile(np.abs(distortion.areal), 0.95))
     text = f"| {name} | {what} | {found:.3f} | {distortion.folded} | {spread:.2f} | {times} |"
@@ -189,18 +190,22 @@ def main() -> None:
             result = register_sphere(sphere, sulc, curv, target, landmarks=landmarks)
             times = f"{time.perf_counter() - clock:.1f} | {time.process_time() - cpu:.1f}"
             turned = sphere.moved(sphere.vertices @ result.rotation.T)
-            triples = [
-                row(name, "sphere, rotation", sphere, turned, sulc, mean, laid),
-                row(name, "DeepPrep", sphere, result.sphere, sulc, mean, times),
-            ]
-            for what, moved in (("rotation", turned), ("DeepPrep", result.sphere)):
-                depths[hemi].setdefault(what, []).append(on_group(moved, sulc))
+            triples = []
+            for what, moved, took in (
+                ("sphere, rotation", turned, laid),
+                ("DeepPrep", result.sphere, times),
+            ):
+                depth = on_group(moved, sulc)
+                triples.append(row(name, what, sphere, moved, depth, mean, took))
+                depths[hemi].setdefault(what, []).append(depth)
             depths[hemi]["904"] = [mean]
-            stiff = register_sphere(sphere, sulc, curv, target, STIFF, landmarks)
-            triples.append(row(name, "DeepPrep, stiff", sphere, stiff.sphere, sulc, mean, " | "))
+            stiff = register_sphere(sphere, sulc, curv, target, STIFF, landmarks).sphere
+            depth = on_group(stiff, sulc)
+            triples.append(row(name, "DeepPrep, stiff", sphere, stiff, depth, mean, " | "))
             if options.cat_python:
                 warped, cat_times = with_cat(options.cat_python, hemi, hemisphere.white, sphere)
-                triples.append(row(name, "cat-surf", sphere, warped, sulc, mean, cat_times))
+                depth = on_group(warped, sulc)
+                triples.append(row(name, "cat-surf", sphere, warped, depth, mean, cat_times))
             for text, correlation, spread in triples:
                 rows.append(text)
                 found.setdefault(text.split("|")[2].strip(), []).append((correlation, spread))
@@ -296,7 +301,7 @@ def write(
         if any(cells):
             lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
     lines.append(f"| **mean** | **{np.mean(means[1]):.3f}** | **{np.mean(means[2]):.3f}** |")
-    page = RESULTS if whose == "silver" else RESULTS.with_name("spherical_registration_own.md")
+    page = OWN_RESULTS if whose == "own" else RESULTS
     page.write_text("\n".join(lines) + "\n")
     print("\n".join(lines[-40:]))
 

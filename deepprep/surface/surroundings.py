@@ -23,8 +23,8 @@ VENTRICLES = (4, 43)
 OPEN = (0, 24, 30, 62, 77, 80, 85)
 """Labels that the pial surface may enter: nothing, fluid, vessels, hypointensities, chiasm."""
 
-FACING = {"left": (7, 8, 42, 46, 47), "right": (3, 7, 8, 46, 47)}
-"""Cortex may face these (the other hemisphere's cortex, cerebellum); other structures take its place."""
+CEREBELLUM = (7, 8, 46, 47)
+"""Cortex may face it, as it may face the other hemisphere's; other structures take its place."""
 
 MARGIN_MM = 12.0
 """Room around the surface."""
@@ -64,7 +64,7 @@ def cortex_vertices(white: Mesh, labels: Volume, side: str) -> np.ndarray:
     data = np.asarray(labels.data[box])
     zooms = labels.zooms_mm
     cortex = data == CORTEX[side]
-    other = ~np.isin(data, (*OPEN, *FACING[side], *WHITE[side], CORTEX[side]))
+    other = ~np.isin(data, (*OPEN, *CEREBELLUM, *WHITE[side], *CORTEX.values()))
     to_cortex = Volume(
         ndimage.distance_transform_edt(~cortex, sampling=zooms).astype(np.float32), affine
     )

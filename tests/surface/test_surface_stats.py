@@ -97,9 +97,7 @@ def test_the_file_reads_as_a_table_and_twice_the_same():
     assert table.NumVert.sum() == stats.n_vertices
     assert text == format_aparc_stats(stats, "sub-01", "lh.aparc.annot", "1.0")
     # readers such as freesurfer-stats refuse a file whose time of creation is none
-    created = [line for line in text.splitlines() if line.startswith("# CreationTime")][0].split()[
-        2
-    ]
+    created = text.split("# CreationTime ")[1].split()[0]
     assert datetime.strptime(created, "%Y/%m/%d-%H:%M:%S-%Z").year == 1970
 
 

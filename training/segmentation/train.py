@@ -264,7 +264,9 @@ class Recipe:
     ) -> Callable[[int], Sample]:
         """Generator of patches; real heads are on the CPU."""
         if maps is None:
-            maps = load_maps(labels_folder(self.labels), self.numbers, str(device), True)
+            maps = load_maps(
+                labels_folder(self.labels), self.numbers, str(device), even_pallidum=True
+            )
         settings = Settings(p_usual_contrast=self.usual_contrast)
         synthetic = HeadGenerator(maps, self.patch, device, settings)
         if self.real is None or not self.real_share:

@@ -11,6 +11,7 @@ from benchmarks.segmentation_accuracy import process
 from deepprep.image.volume import Volume
 from deepprep.surface.level_set import choose_level_engine, engine_level
 from deepprep.surface.reconstruct import Hemisphere, reconstruct_hemisphere
+from deepprep.surface.white_sheet import with_white_sheet
 
 
 def silver_volume(shared: Path, subject: str, name: str, kind: type = np.int32) -> Volume:
@@ -48,6 +49,7 @@ def pipeline_hemisphere(
 ) -> Hemisphere:
     """Surfaces of a hemisphere from the level set of the engine that the pipeline takes."""
     engine = choose_level_engine()
+    labels = with_white_sheet(labels, t1w, side)
     level = engine_level(engine.name, engine.files.get(side), side, labels, t1w)
     return reconstruct_hemisphere(
         side, t1w, labels, mask, white_posterior=white_posterior, level=level

@@ -71,11 +71,12 @@ def ReconstructHemisphere(
     from deepprep.interfaces.nifti import load_volume
     from deepprep.surface.level_set import SEGMENTATION, engine_level
     from deepprep.surface.reconstruct import reconstruct_hemisphere
+    from deepprep.surface.white_sheet import with_white_sheet
 
     head = load_volume(str(t1w))
     inside = load_volume(str(mask), np.uint8)
-    found = load_volume(str(labels), np.uint8)
     try:
+        found = with_white_sheet(load_volume(str(labels), np.uint8), head, SIDES[side])
         level = None
         if engine != SEGMENTATION:
             level = engine_level(engine, files[0], SIDES[side], found, head, device=device)

@@ -251,7 +251,8 @@ def Normalise(
     engine : str
         ``refine``, ``synthmorph`` or ``synthmorph+refine``.
     files, weights : list of str
-        Files of the affine and the deformation network, and their hashes.
+        Files of the official affine and deformation network, or of our own deformation network,
+        and their hashes.
     device, seed, label
         Torch device, random seed, subject.
 
@@ -275,7 +276,8 @@ def Normalise(
     from deepprep.registration.itk import write_composite
     from deepprep.registration.label_channels import LabelPair
     from deepprep.registration.lesion import labels_outside
-    from deepprep.registration.synthmorph.engine import network_affine, network_velocity
+    from deepprep.registration.synthmorph.engine import network_start
+    from deepprep.registration.transforms import Affine
 
     template_paths = {key: str(value) for key, value in template_files.items()}
     fixed = load_volume(template_paths.get("brain") or template_paths["t1w"])
@@ -301,15 +303,18 @@ def Normalise(
         if name in template_paths and pair is None
     ]
     driven_by = "image and brain structures" if pair else "image and tissue maps"
-    start, levels = None, list(LEVELS)
-    if engine == "refine":
-        affine = register_affine(
+    start, levels, network = None, list(LEVELS), None
+
+    def linear() -> Affine:
+        return register_affine(
             fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, labels=pair,
             lesion=hole, device=device,
         )  # fmt: skip
+
+    if engine == "refine":
+        affine = linear()
     else:
-        affine = network_affine(fixed, moving, files[0], device=device)
-        start = network_velocity(fixed, moving, affine, files[1], device=device)
+        affine, start, network = network_start(fixed, moving, files, linear, device=device)
         # a network's field is past the coarsest level
         levels = levels[1:]
     if engine == "synthmorph" and start is not None:
@@ -326,6 +331,7 @@ def Normalise(
     info = {
         "template": template,
         "engine": engine,
+        "network": network,
         "driven_by": driven_by,
         "lesion_ml": None if hole is None else _volume_ml(hole),
         **result.log,

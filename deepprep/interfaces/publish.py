@@ -241,7 +241,10 @@ def PublishTemplate(
     return delivery.close(
         steps=[
             methods.normalisation(
-                [template], measures["engine"], "brain structures" in measures["driven_by"]
+                [template],
+                measures["engine"],
+                "brain structures" in measures["driven_by"],
+                measures["network"],
             )
         ],
         metrics={f"{inputs.name}_to-{template}": numbers},

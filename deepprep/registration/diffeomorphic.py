@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.flow import (
@@ -27,7 +26,7 @@ from deepprep.registration.flow import (
 )
 from deepprep.registration.label_channels import LabelPair, soft_groups
 from deepprep.registration.lesion import with_rim
-from deepprep.registration.pyramid import clean, crop, shrink
+from deepprep.registration.pyramid import clean, on_grid
 from deepprep.registration.transforms import Affine, Displacement
 from deepprep.registration.velocity import (
     Smoother,
@@ -196,11 +195,11 @@ class _Work:
         to = torch.device(device)
         self.healthy: torch.Tensor | None = None
         if lesion is not None:
-            sick = torch.from_numpy(_on(lesion, grid, init, False)).to(to)
+            sick = torch.from_numpy(on_grid(lesion, grid, init, False)).to(to)
             self.healthy = (1.0 - 2.0 * sick).clamp(min=0.0)
             reach = LESION_REACH_MM / level.spacing_mm
             self.wide = Smoother(grid.shape, reach, device=device)
-        images = [(_on(p.fixed, grid, None), _on(p.moving, grid, init)) for p in pairs]
+        images = [(on_grid(p.fixed, grid, None), on_grid(p.moving, grid, init)) for p in pairs]
         self.n_images = len(images)
         self.inside = torch.from_numpy(images[0][0] != 0).float().to(to)
         self.box = Smoother(grid.shape, box_radius=WINDOW_RADIUS_VOX, device=device)
@@ -210,8 +209,8 @@ class _Work:
         for c in channels:
             # The scale of a map enters the force through both residual and slope
             gain = TISSUE_SCALE * float(np.sqrt(c.weight))
-            fixed.append(torch.from_numpy(_on(c.fixed, grid, None, False)).to(to) * gain)
-            moving.append(torch.from_numpy(_on(c.moving, grid, init, False)).to(to) * gain)
+            fixed.append(torch.from_numpy(on_grid(c.fixed, grid, None, False)).to(to) * gain)
+            moving.append(torch.from_numpy(on_grid(c.moving, grid, init, False)).to(to) * gain)
         self.fixed, self.moving = torch.stack(fixed), torch.stack(moving)
         if labels is not None:
             gain = LABEL_SCALE * float(np.sqrt(labels.weight))
@@ -297,23 +296,3 @@ def _normal(image: torch.Tensor, box: Smoother, weight: torch.Tensor | None) -> 
 def _slopes(values: torch.Tensor) -> torch.Tensor:
     """(C, 3, X, Y, Z) central differences per voxel."""
     return torch.stack(torch.gradient(values, dim=(1, 2, 3)), dim=1)
-
-
-def _on(volume: Volume, grid: Grid, init: Affine | None, stretch: bool = True) -> np.ndarray:
-    """The volume, smoothed to the lattice's resolution and sampled on it, scaled to 0..1."""
-    # averaging blocks first makes the smoothing of a fine image cheap
-    small = shrink(crop(volume), 0.55 * float(grid.zooms_mm.mean()))
-    data = small.data if np.isfinite(small.data).all() else np.nan_to_num(small.data)
-    if stretch:
-        positive = data[data > 0]
-        data = data / max(float(np.percentile(positive, 99)) if positive.size else 1.0, 1e-12)
-        data = np.clip(data, 0.0, 1.5)
-    wanted = 0.45 * grid.zooms_mm.mean()
-    sigma = np.sqrt(np.maximum(wanted**2 - (0.45 * small.zooms_mm) ** 2, 0.0)) / small.zooms_mm
-    if sigma.max() > 0.1:
-        data = ndimage.gaussian_filter(data, sigma, truncate=3.0)
-    pose = np.eye(4) if init is None else init.matrix
-    to_vox = small.grid.ras2vox @ pose @ grid.affine
-    return ndimage.affine_transform(
-        data, to_vox[:3, :3], to_vox[:3, 3], grid.shape, np.float32, order=1, mode="constant"
-    )

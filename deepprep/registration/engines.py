@@ -1,7 +1,8 @@
 """Engines of the normalisation: which one, its weights, and why.
 
-``refine`` is the registration of this package. ``synthmorph`` is the pair of official networks,
-whose weights a user fetches; ``synthmorph+refine`` starts the refinement from what they give.
+``refine`` is the registration of this package. ``synthmorph`` is a network alone: the pair of
+official ones, whose weights a user fetches, or else our own small one after the affine registration
+of this package. ``synthmorph+refine`` starts the refinement from what it gives.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ AUTO, REFINE, SYNTHMORPH, BOTH = "auto", "refine", "synthmorph", "synthmorph+ref
 CHOICES = (AUTO, REFINE, SYNTHMORPH, BOTH)
 """Values of --norm-engine."""
 
+COMPACT_FILE = Path(__file__).parents[1] / "data" / "weights" / "deformation.safetensors"
+"""Weights of our own network."""
+
 AUTO_REASON = (
     "refine (auto): it needs no weights and was compared with ANTs; the networks of SynthMorph are "
     "used only when asked for."
@@ -24,7 +28,10 @@ AUTO_REASON = (
 
 
 class NormalisationChoice(NamedTuple):
-    """An engine, the files of its weights (affine, deformation), and why it was taken."""
+    """An engine, the files of its weights, and why it was taken.
+
+    Two files are the official networks (affine, deformation), one is our own deformation network.
+    """
 
     name: str
     files: tuple[Path, ...]
@@ -47,7 +54,7 @@ def choose_normalisation(
     InputError
         When there is no engine of this name.
     MissingResourceError
-        When the weights of the engine asked for are not there.
+        When a network is asked for and no weights are there.
     """
     if name not in CHOICES:
         raise InputError(f"--norm-engine {name} is not known: choose one of {', '.join(CHOICES)}.")
@@ -58,11 +65,14 @@ def choose_normalisation(
         return NormalisationChoice(name, (), reason)
     folder = find_models_dir(models_dir)
     files = find_weight_files(SYNTHMORPH, folder)
-    if files is None:
-        official = " and ".join(w.file for w in weights_of(SYNTHMORPH))
+    if files is not None:
+        return NormalisationChoice(name, tuple(files), f"{reason} Official weights.")
+    official = " and ".join(w.file for w in weights_of(SYNTHMORPH))
+    if not COMPACT_FILE.is_file():
         raise MissingResourceError(
             f"--norm-engine {name} needs {official}, which are not both in {folder}: run "
             "'deepprep models fetch synthmorph', give their folder with --models-dir, or use "
             "--norm-engine refine."
         )
-    return NormalisationChoice(name, tuple(files), reason)
+    reason += f" Our own network: {official} are not both in {folder}."
+    return NormalisationChoice(name, (COMPACT_FILE,), reason)

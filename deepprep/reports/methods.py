@@ -220,32 +220,44 @@ def lesion(volume_ml: float) -> Step:
     )
 
 
+_AFFINE_TEXT = "by an affine registration that maximised mutual information [@nmi], followed by "
+_NETWORK_TEXTS = {
+    "official": "by the affine and the diffeomorphic network of *SynthMorph* [@synthmorph; "
+    "@synthmorph_joint] with their official weights",
+    "own": _AFFINE_TEXT + "a compact network of *DeepPrep*'s own, trained as *SynthMorph* is "
+    "[@synthmorph] on pairs of synthetic images, that predicts a stationary velocity field [@dartel]",
+}
 _NORMALISATION_TEXTS = {
-    "refine": "by an affine registration that maximised mutual information [@nmi], followed by a "
-    "diffeomorphic one: a stationary velocity field [@dartel], exponentiated by scaling and "
-    "squaring [@log_euclidean], maximised {what} of the brain-extracted images from coarse to "
-    "fine resolution.",
-    "synthmorph": "by the affine and the diffeomorphic network of *SynthMorph* [@synthmorph; "
-    "@synthmorph_joint] with their official weights.",
-    "synthmorph+refine": "by the affine and the diffeomorphic network of *SynthMorph* "
-    "[@synthmorph; @synthmorph_joint] with their official weights. The stationary velocity field "
-    "[@dartel] was then refined: exponentiated by scaling and squaring [@log_euclidean], it "
-    "maximised {what} of the brain-extracted images.",
+    "refine": _AFFINE_TEXT + "a diffeomorphic one: a stationary velocity field [@dartel], "
+    "exponentiated by scaling and squaring [@log_euclidean], maximised {what} of the "
+    "brain-extracted images from coarse to fine resolution.",
+    "synthmorph": "{network}.",
+    "synthmorph+refine": "{network}. The velocity field was then refined: exponentiated by scaling "
+    "and squaring [@log_euclidean], it maximised {what} of the brain-extracted images.",
 }
 
 
-def normalisation(spaces: Sequence[str], engine: str = "refine", with_labels: bool = False) -> Step:
-    """Affine and diffeomorphic registration to standard spaces, by the engine's name."""
+def normalisation(
+    spaces: Sequence[str],
+    engine: str = "refine",
+    with_labels: bool = False,
+    network: str | None = None,
+) -> Step:
+    """Affine and diffeomorphic registration to standard spaces, by the engine's name.
+
+    ``network`` says whose: ``official`` (SynthMorph's) or ``own``.
+    """
     known = [_TEMPLATE_PAPERS.get(s, f"*{s}* [TemplateFlow ID: {s}]") for s in spaces]
     what = "the local cross-correlation [@syn]"
     if with_labels:
         what += ", and the overlap of the brain structures with those of the template,"
     noun = "standard space" if len(spaces) == 1 else f"{len(spaces)} standard spaces"
+    how = _NORMALISATION_TEXTS.get(engine, f"by {engine}.")
+    how = how.format(what=what, network=_NETWORK_TEXTS.get(network or "official", ""))
     return Step(
         "normalisation",
         "anatomical",
-        f"The T1w reference was normalised to {noun} "
-        f"{_NORMALISATION_TEXTS.get(engine, f'by {engine}.').format(what=what)} "
+        f"The T1w reference was normalised to {noun} {how} "
         f"The templates, from TemplateFlow [@templateflow], were: {_join(known)}.",
     )
 

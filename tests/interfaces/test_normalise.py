@@ -9,6 +9,7 @@ from fileformats.generic import File
 
 from deepprep.interfaces.anatomy import Normalise
 from deepprep.interfaces.nifti import load_volume, save_volume
+from deepprep.registration.engines import COMPACT_FILE
 from deepprep.registration.itk import read_composite
 from tests.registration.heads import T1W, grid, motion, paint, tissue
 from tests.registration.synthmorph.random_weights import (
@@ -19,11 +20,16 @@ from tests.registration.synthmorph.random_weights import (
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["official", "own"])
 @pytest.mark.parametrize("engine", ["synthmorph", "synthmorph+refine"])
-def test_networks_are_run_and_then_refined_unless_skipped(engine, tmp_path):
+def test_networks_are_run_and_then_refined_unless_skipped(engine, network, tmp_path):
     rng = np.random.default_rng(4)
-    keras_file(tmp_path / "affine.h5", detector_layers(4, 24, rng))
-    keras_file(tmp_path / "deform.h5", deformation_layers(3, rng, gain=2.0))
+    if network == "official":
+        keras_file(tmp_path / "affine.h5", detector_layers(4, 24, rng))
+        keras_file(tmp_path / "deform.h5", deformation_layers(3, rng, gain=2.0))
+        weights = [str(tmp_path / "affine.h5"), str(tmp_path / "deform.h5")]
+    else:
+        weights = [str(COMPACT_FILE)]
     files = {}
     for name, pose in (("fixed", None), ("moving", motion((0, 0, 4), (3, 0, 2)))):
         head, classes = paint(grid(3.0), T1W, pose), tissue(grid(3.0), pose)
@@ -41,11 +47,11 @@ def test_networks_are_run_and_then_refined_unless_skipped(engine, tmp_path):
         template_files={k: files[f"fixed_{f}"] for k, f in
                         (("brain", "t1w"), ("mask", "mask"), ("aseg", "aseg"))},
         lesion=None, engine=engine,
-        files=[str(tmp_path / "affine.h5"), str(tmp_path / "deform.h5")], weights=["1", "2"],
+        files=weights, weights=["1"] * len(weights),
         device="cpu", seed=0, label="sub-01",
     )(cache_root=tmp_path / "cache")  # fmt: skip
     info = json.loads(Path(str(found.info)).read_text())
-    assert info["engine"] == engine
+    assert (info["engine"], info["network"]) == (engine, network)
     assert info["smallest_jacobian"] > 0
     there, back = (read_composite(str(f)) for f in (found.to_template, found.to_t1w))
     fixed_mask = load_volume(str(files["fixed_mask"]))

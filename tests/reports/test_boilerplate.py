@@ -26,6 +26,7 @@ ALL_STEPS = [
     m.surface_sampling(["fsnative", "fsaverage5"]),
     m.normalisation(["MNI152NLin2009cAsym", "MNI152NLin6Asym", "Other"]),
     m.normalisation(["Other"], "synthmorph"),
+    m.normalisation(["Other"], "synthmorph", network="own"),
     m.normalisation(["Other"], "synthmorph+refine", with_labels=True),
     m.lesion(40.0),
     m.fieldmap_found("phase difference, sub-01_phasediff.nii.gz"),

@@ -8,7 +8,9 @@ way, where the deformation network works.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ import torch
 from deepprep.errors import StageError
 from deepprep.image.resample import PointTransform, resample
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.synthmorph.compact import compact_velocity
 from deepprep.registration.synthmorph.geometry import matrix_root, square
 from deepprep.registration.synthmorph.weights import load_deformation, load_detector
 from deepprep.registration.transforms import Affine, Displacement
@@ -23,8 +26,55 @@ from deepprep.registration.transforms import Affine, Displacement
 EXTENT = 192
 """Voxels of 1 mm along each side of the network space: holds any brain; a multiple of 32."""
 
+OFFICIAL, OWN = "official", "own"
+"""Whose networks gave a start."""
+
 DETERMINANTS = (0.2, 5.0)
 """Volume change between two heads beyond which the affine network has failed."""
+
+
+class NetworkStart(NamedTuple):
+    """Affine map, velocity that acts before it, and whose networks gave them."""
+
+    affine: Affine
+    velocity: Displacement
+    whose: str
+
+
+def network_start(
+    fixed: Volume,
+    moving: Volume,
+    files: Sequence[str | os.PathLike],
+    register: Callable[[], Affine],
+    *,
+    device: str = "cpu",
+) -> NetworkStart:
+    """What networks say of two brains.
+
+    Parameters
+    ----------
+    fixed, moving : Volume
+        (X, Y, Z), zero outside the brain.
+    files : sequence of path-like
+        Two: the official affine and deformation network. One: our own deformation network.
+    register : callable
+        Gives the affine map of fixed to moving points for our own network.
+    device : str
+        Torch device.
+
+    Raises
+    ------
+    StageError
+        As :func:`network_affine`, :func:`network_velocity`, ``compact_velocity``.
+    """
+    if len(files) == 1:
+        affine = register()
+        return NetworkStart(
+            affine, compact_velocity(fixed, moving, affine, files[0], device=device), OWN
+        )
+    affine = network_affine(fixed, moving, files[0], device=device)
+    velocity = network_velocity(fixed, moving, affine, files[1], device=device)
+    return NetworkStart(affine, velocity, OFFICIAL)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from deepprep.errors import MissingResourceError, StageError
 from deepprep.image.resample import resample
 from deepprep.image.volume import Volume
 from deepprep.registration.diffeomorphic import Level, register_diffeomorphic
+from deepprep.registration import engines
 from deepprep.registration.engines import choose_normalisation
 from deepprep.registration.flow import flow_of
 from deepprep.registration.synthmorph import network
@@ -143,11 +144,17 @@ def test_a_map_that_is_none_between_heads_is_refused(weights, monkeypatch):
         network_velocity(head, head, turn, files(weights)[1], extent=EXTENT)
 
 
-def test_engines_say_why_and_what_is_missing(tmp_path, weights):
+def test_engines_say_why_and_what_is_missing(tmp_path, weights, monkeypatch):
     choice = choose_normalisation("auto", weights)
     assert (choice.name, choice.files) == ("refine", ())
     assert "needs no weights" in choice.reason
     for name in ("synthmorph", "synthmorph+refine"):
-        assert choose_normalisation(name, weights).name == name
-        with pytest.raises(MissingResourceError, match=r"needs synthmorph\.affine\.2\.h5 and"):
-            choose_normalisation(name, tmp_path)
+        official = choose_normalisation(name, weights)
+        assert (official.name, len(official.files)) == (name, 2)
+        assert official.reason.endswith("Official weights.")
+        own = choose_normalisation(name, tmp_path)
+        assert (own.name, own.files) == (name, (engines.COMPACT_FILE,))
+        assert "synthmorph.affine.2.h5 and" in own.reason
+    monkeypatch.setattr(engines, "COMPACT_FILE", tmp_path / "none")
+    with pytest.raises(MissingResourceError, match=r"needs synthmorph\.affine\.2\.h5 and"):
+        choose_normalisation("synthmorph", tmp_path)

@@ -228,8 +228,8 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
     add(
         "--norm-engine",
         choices=NORM_ENGINES,
-        help="normalisation: refine (the package's own; auto takes it), synthmorph (official "
-        "networks from the models folder, nothing else) or synthmorph+refine",
+        help="normalisation: refine (by optimisation; auto takes it), synthmorph (a network alone: "
+        "official weights when they are in the models folder, else ours) or synthmorph+refine",
     )
     add(
         "--surf-recon",

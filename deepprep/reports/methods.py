@@ -128,7 +128,8 @@ def surfaces() -> Step:
         "anatomical",
         "Cortical surfaces were reconstructed after the manner of *FastCSR* [@fastcsr]: a level set "
         "of the white matter of each hemisphere was given the topology of a sphere "
-        "[@bazin_topology] and meshed, and its vertices were moved to the local half height between "
+        "[@bazin_topology] and meshed (where the labels of hippocampus or amygdala touch cortex, a "
+        "sheet of white matter was laid between them first), and its vertices were moved to the local half height between "
         "white and grey matter (white surface), then outwards to that between grey matter and the "
         "fluid beside it (pial surface). Cortical thickness is the mean of the distances from each surface "
         "to the other [@fischl_thickness].",

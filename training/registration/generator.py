@@ -59,10 +59,10 @@ class Setting:
         Strength of the deformation of each head, of each blob map.
     """
 
-    p_shapes: float = 0.15
-    p_t1w: float = 0.6
-    p_stripped: float = 0.9
-    degrees: float = 15.0
+    p_shapes: float = 0.05
+    p_t1w: float = 0.85
+    p_stripped: float = 0.95
+    degrees: float = 10.0
     scale: float = 0.08
     shear: float = 0.03
     shift_mm: float = 8.0
@@ -70,7 +70,7 @@ class Setting:
     own_scale: float = 0.03
     own_shear: float = 0.03
     own_shift_mm: float = 3.0
-    warp_mm: float = 2.0
+    warp_mm: float = 1.2
     shape_warp_mm: float = 9.0
 
 

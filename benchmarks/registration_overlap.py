@@ -2,7 +2,7 @@
 
     python -m venv PEERS && PEERS/bin/pip install -r benchmarks/requirements-registration.txt
     python -m benchmarks.registration_overlap SHARED_DATA WORK --peers PEERS/bin/python \
-        [--sets silver synthetic] [--methods affine ours ours-image syn] [--precise 1] [--pairs 3]
+        [--sets silver synthetic] [--methods affine ours ours-image network network+ours syn] [--precise 1] [--pairs 3]
 
 Sets: ``silver``, four heads with FreeSurfer 6 labels (aseg and DKT parcels; never trained on);
 ``synthetic``, T1w heads made from SynthSeg label maps 13 to 16 (1 mm, whole heads). Two tasks a
@@ -49,6 +49,7 @@ MERGED = {
     251: 2, 252: 2, 253: 2, 254: 2, 255: 2,
 }  # fmt: skip
 SCORED = tuple(k for k in STRUCTURES if k not in (24, 31, 63, 77, 85))
+METHODS = ("affine", "ours", "ours-image", "network", "network+ours", "syn")
 PEERS = ("syn", "precise")
 MARGIN_VOX = 12
 SEED = 950_000
@@ -56,7 +57,8 @@ HEADER = """# Overlap after registration
 
 `python -m benchmarks.registration_overlap SHARED_DATA WORK --peers PYTHON`. Mean Dice over the
 labels and, in brackets, its range over pairs. `affine` is ours; `ours` is driven by the image and
-by our own segmentations, `ours-image` by the image alone; `syn` is antspyx SyN with its defaults,
+by our own segmentations, `ours-image` by the image alone; `network` is our own deformation network
+(2 mm) alone, `network+ours` the refinement from its velocity; `syn` is antspyx SyN with its defaults,
 `precise` fMRIPrep's precise settings. Seconds are wall (CPU) for a pair, affine included, on the
 machine as it was: under load only the CPU seconds compare. Segmentation of a head is not in the
 time, because the pipeline needs it anyway. The segmentation network was trained on maps 13 and 14
@@ -86,7 +88,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--peers", type=Path, help="Python that has antspyx")
     parser.add_argument("--sets", nargs="+", default=["silver", "synthetic"])
-    parser.add_argument("--methods", nargs="+", default=["affine", "ours", "ours-image", "syn"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--pairs", type=int, default=3, help="direct pairs of each set")
     parser.add_argument("--precise", type=int, default=1, help="direct pairs with precise ANTs")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -195,8 +197,11 @@ def run(job: Job, given: argparse.Namespace) -> None:
 def register(job: Job, work: Path) -> None:
     """One registration by this package."""
     from deepprep.registration.affine import register_affine
-    from deepprep.registration.diffeomorphic import register_diffeomorphic
+    from deepprep.registration.diffeomorphic import LEVELS, register_diffeomorphic
+    from deepprep.registration.engines import COMPACT_FILE
+    from deepprep.registration.flow import flow_of
     from deepprep.registration.label_channels import LabelPair
+    from deepprep.registration.synthmorph.compact import compact_velocity
 
     fixed, moving = (load_volume(work / f"{h}_brain.nii") for h in (job.fixed, job.moving))
     labels = LabelPair(load(work, job.fixed, "seg"), load(work, job.moving, "seg"))
@@ -206,8 +211,17 @@ def register(job: Job, work: Path) -> None:
     affine = register_affine(fixed, moving, labels=used)
     log: dict = {}
     chain, back = Chain([affine]), Chain([affine.inverse()])
+    start = None
+    if job.method.startswith("network"):
+        start = compact_velocity(fixed, moving, affine, COMPACT_FILE)
     if job.method != "affine":
-        result = register_diffeomorphic(fixed, moving, affine, labels=used)
+        if job.method == "network" and start is not None:
+            result = flow_of(start, fixed, affine)
+        else:
+            result = register_diffeomorphic(
+                fixed, moving, affine, labels=used, start=start,
+                levels=LEVELS if start is None else LEVELS[1:],
+            )  # fmt: skip
         chain, back = result.fixed_to_moving(), result.moving_to_fixed()
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     if job.method != "affine":

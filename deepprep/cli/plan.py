@@ -84,8 +84,7 @@ def _subject(
         ),
         "    spheres         "
         + (
-            "registered to fsaverage and fsLR; parcels of "
-            + ", ".join(settings.surface_parcellation)
+            f"registered to fsaverage and fsLR; parcels of {_parcellations(settings)}"
             if settings.surf_recon == "on"
             else "none (--surf-recon off)"
         ),
@@ -126,6 +125,16 @@ def _surface_source(settings: Settings, subject: SubjectInputs) -> str:
         if folder is not None:
             return f"those of {folder} (--fs-subjects-dir)"
     return chosen_level_engine(settings).reason
+
+
+def _parcellations(settings: Settings) -> str:
+    from deepprep.workflows.choices import chosen_annotations
+
+    files = chosen_annotations(settings)
+    return ", ".join(
+        f"{name} ({files[name]['lh']} and rh)" if name in files else name
+        for name in settings.surface_parcellation
+    )
 
 
 def _normalisation(settings: Settings) -> str:

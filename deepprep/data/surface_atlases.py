@@ -8,9 +8,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy.spatial import cKDTree
 
-from deepprep.data.parcellations import PARCELLATIONS
+from deepprep.data.parcellations import BUNDLED
 from deepprep.data.templates import template_files
+from deepprep.errors import InputError
 from deepprep.image.volume import Volume
 from deepprep.surface.barycentric import locate
 from deepprep.surface.icosphere import icosahedron, subdivided
@@ -138,10 +140,8 @@ def parcellation(name: str, hemi: str) -> Parcellation:
     ValueError
         Where no parcellation of this name is in the package.
     """
-    if name not in PARCELLATIONS:
-        raise ValueError(
-            f"there is no parcellation {name}; choose one of {', '.join(PARCELLATIONS)}"
-        )
+    if name not in BUNDLED:
+        raise ValueError(f"there is no parcellation {name}; choose one of {', '.join(BUNDLED)}")
     with np.load(FOLDER / "parcellations.npz") as file:
         prefix = f"{_side(hemi)}.{_STORED.get(name, name)}."
         return Parcellation(
@@ -149,6 +149,37 @@ def parcellation(name: str, hemi: str) -> Parcellation:
             tuple(str(n) for n in file[prefix + "names"]),
             file[prefix + "colours"],
         )
+
+
+def parcellation_of(
+    path: str | Path, labels: np.ndarray, names: tuple[str, ...], colours: np.ndarray, hemi: str
+) -> Parcellation:
+    """An annotation of fsaverage on the vertices of :func:`atlas_sphere`.
+
+    Parameters
+    ----------
+    path : path
+        Of the annotation, for messages.
+    labels : (V,) int array
+        At the vertices of fsaverage, fsaverage6 or fsaverage5.
+    names : tuple of str
+    colours : (L, 4) uint8 array
+    hemi : {'lh', 'rh'}
+
+    Raises
+    ------
+    InputError
+        The annotation has another number of vertices.
+    """
+    levels = {10 * 4**level + 2: level for level in (5, 6, 7)}
+    if len(labels) not in levels:
+        raise InputError(
+            f"{path} labels {len(labels)} vertices, fsaverage has {', '.join(map(str, levels))}: "
+            "give an annotation of fsaverage, not of a participant or of fsLR."
+        )
+    source = fsaverage_sphere(levels[len(labels)])
+    nearest = cKDTree(source.vertices).query(atlas_sphere(hemi).vertices)[1]
+    return Parcellation(labels[nearest].astype(np.int32), names, colours)
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from deepprep.bids.spaces import OutputSpace
+    from deepprep.data.surface_atlases import Parcellation
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.sphere_files import HemisphereSpheres
     from deepprep.surface.reconstruct import Hemisphere
@@ -115,7 +116,7 @@ def PublishCortex(
         )  # type: ignore[arg-type]
 
     stats = {
-        name: {s: _measure(s, sides[s], name, parcels[s][name]) for s in HEMISPHERES}
+        name: {s: _measure(s, sides[s], parcels[s][name]) for s in HEMISPHERES}
         for name in parcels["L"]
     }
     etiv = float(read_json(freesurfer_info)["etiv_mm3"])
@@ -166,9 +167,8 @@ def entity(parcellation: str) -> str:
     return {"a2009s": "aparca2009s"}.get(parcellation, parcellation.replace("-", ""))
 
 
-def _measure(side: str, hemisphere: Hemisphere, name: str, labels: np.ndarray) -> HemisphereStats:
+def _measure(side: str, hemisphere: Hemisphere, parcels: Parcellation) -> HemisphereStats:
     """Statistics of one hemisphere, on its own surfaces."""
-    from deepprep.data.surface_atlases import parcellation
     from deepprep.surface.curvature import principal_curvatures
     from deepprep.surface.surface_stats import measure_parcels
 
@@ -179,8 +179,8 @@ def _measure(side: str, hemisphere: Hemisphere, name: str, labels: np.ndarray) -
         hemisphere.pial,
         hemisphere.overlays["thickness"],
         *principal_curvatures(hemisphere.white),
-        labels,
-        parcellation(name, hemi).names,
+        parcels.labels,
+        parcels.names,
         hemisphere.cortex,
     )
 
@@ -282,19 +282,17 @@ def _write_table(
 
 
 def _write_label_gii(
-    delivery: Delivery, file: Path, side: str, name: str, labels: np.ndarray, sources: list[str]
+    delivery: Delivery, file: Path, side: str, name: str, found: Parcellation, sources: list[str]
 ) -> None:
     from deepprep.data.parcellations import ANNOTATIONS
-    from deepprep.data.surface_atlases import parcellation
     from deepprep.interfaces.mesh_files import write_label_gii
 
-    found = parcellation(name, HEMISPHERES[side])
     table = {
         key: (text, (red / 255, green / 255, blue / 255, float(key > 0)))
         for key, (text, (red, green, blue, _)) in enumerate(zip(found.names, found.colours))
     }
     delivery.noted(
-        write_label_gii(file, labels, side, ANNOTATIONS[name], table), {"Sources": sources}
+        write_label_gii(file, found.labels, side, ANNOTATIONS[name], table), {"Sources": sources}
     )
 
 
@@ -316,22 +314,20 @@ def _write_freesurfer_parcels(
     folder: Path,
     side: str,
     name: str,
-    labels: np.ndarray,
+    found: Parcellation,
     stats: HemisphereStats,
     subject: str,
     version: str,
     etiv_mm3: float,
 ) -> None:
     from deepprep.data.parcellations import ANNOTATIONS
-    from deepprep.data.surface_atlases import parcellation
     from deepprep.interfaces.annotation_files import write_annotation
     from deepprep.surface.surface_stats import format_aparc_stats
 
     hemi, annotation = HEMISPHERES[side], f"{HEMISPHERES[side]}.{ANNOTATIONS[name]}.annot"
-    found = parcellation(name, hemi)
     file = folder / "label" / annotation
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_annotation(file, labels, found.names, found.colours)
+    write_annotation(file, found.labels, found.names, found.colours)
     delivery.noted(file)
     head = (
         "EstimatedTotalIntraCranialVol, eTIV, Estimated Total Intracranial Volume, "

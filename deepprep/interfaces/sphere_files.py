@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from fileformats.generic import File
 
+from deepprep.data.surface_atlases import Parcellation
 from deepprep.interfaces.files import keep_arrays
 from deepprep.surface.mesh import Mesh
 
@@ -49,12 +50,25 @@ def load_spheres(path: str | os.PathLike) -> HemisphereSpheres:
         return HemisphereSpheres(jacobian=file["jacobian"], **meshes)
 
 
-def keep_parcels(parcels: dict[str, np.ndarray], name: str) -> File:
-    """Write labels by parcellation as ``name`` in the task's folder."""
-    return keep_arrays(name, **{k: v.astype(np.int32) for k, v in parcels.items()})
+def keep_parcels(parcels: dict[str, Parcellation], name: str) -> File:
+    """Write a hemisphere's labels, their names and colours as ``name`` in the task's folder."""
+    arrays = {}
+    for key, found in parcels.items():
+        arrays[f"{key}.labels"] = found.labels.astype(np.int32)
+        arrays[f"{key}.names"] = np.array(found.names)
+        arrays[f"{key}.colours"] = found.colours.astype(np.uint8)
+    return keep_arrays(name, **arrays)
 
 
-def load_parcels(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def load_parcels(path: str | os.PathLike) -> dict[str, Parcellation]:
     """Read what :func:`keep_parcels` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        keys = [name.removesuffix(".labels") for name in file.files if name.endswith(".labels")]
+        return {
+            key: Parcellation(
+                file[f"{key}.labels"],
+                tuple(str(n) for n in file[f"{key}.names"]),
+                file[f"{key}.colours"],
+            )
+            for key in keys
+        }

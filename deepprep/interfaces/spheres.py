@@ -107,7 +107,13 @@ def RegisterHemisphere(
 @stage(cpus=1, mem_gb=2.0, title="Cortical parcellation")
 @python.define(outputs=["parcels"])
 def ParcellateHemisphere(
-    side: str, surfaces: File, spheres: File, parcellations: list[str], label: str
+    side: str,
+    surfaces: File,
+    spheres: File,
+    parcellations: list[str],
+    annotations: dict[str, str],
+    weights: list[str],
+    label: str,
 ) -> File:
     """Parcels of a hemisphere, by atlases on fsaverage's sphere and its own folding.
 
@@ -119,17 +125,24 @@ def ParcellateHemisphere(
         Results of ``ReconstructHemisphere`` and :func:`RegisterHemisphere`.
     parcellations : list of str
         Names of :data:`deepprep.data.parcellations.PARCELLATIONS`.
+    annotations : dict of str to str
+        Files of those that are not in the package, of this hemisphere of fsaverage.
+    weights : list of str
+        Stamps of these files: other files are another input.
     label : str
         Subject, for messages.
 
     Returns
     -------
     parcels : File
-        Rows of the colour tables by parcellation.
+        Rows of the colour tables, and these, by parcellation.
     """
+    from dataclasses import replace
+
     import numpy as np
 
     from deepprep.data import surface_atlases as atlases
+    from deepprep.interfaces.annotation_files import read_annotation
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.sphere_files import keep_parcels, load_spheres
     from deepprep.surface.parcellation import transfer_labels
@@ -139,17 +152,22 @@ def ParcellateHemisphere(
     hemisphere, registered = load_hemisphere(str(surfaces)), load_spheres(str(spheres))
     both = [hemisphere.overlays[name] for name in ("sulc", "curv")]
     folding = np.stack([standardised(values, registered.sphere) for values in both], axis=1)
-    parcels = {
-        name: transfer_labels(
+    parcels = {}
+    for name in parcellations:
+        if name in annotations:
+            path = annotations[name]
+            atlas = atlases.parcellation_of(path, *read_annotation(path), hemi)
+        else:
+            atlas = atlases.parcellation(name, hemi)
+        labels = transfer_labels(
             registered.fsaverage,
             folding,
             atlases.atlas_sphere(hemi),
-            atlases.parcellation(name, hemi).labels,
+            atlas.labels,
             atlases.atlas_folding(hemi),
             hemisphere.cortex,
         )
-        for name in parcellations
-    }
+        parcels[name] = replace(atlas, labels=labels)
     return keep_parcels(parcels, f"parcels-{side}.npz")
 
 
@@ -192,7 +210,6 @@ def LabelCortexVolumes(
     figure : File
         Inflated surfaces with the parcels.
     """
-    from deepprep.data.surface_atlases import parcellation
     from deepprep.image.volume import Volume
     from deepprep.interfaces.files import keep_volume
     from deepprep.interfaces.hemisphere_files import load_hemisphere
@@ -212,7 +229,7 @@ def LabelCortexVolumes(
 
     def named(parcellation_name: str) -> dict[str, HemisphereParcels]:
         return {
-            hemi: HemisphereParcels(h.white, h.pial, parcels[hemi][parcellation_name])
+            hemi: HemisphereParcels(h.white, h.pial, parcels[hemi][parcellation_name].labels)
             for hemi, h in sides.items()
         }
 
@@ -230,8 +247,8 @@ def LabelCortexVolumes(
         a2009s = mgz(label_ribbon(conformed, named("a2009s"), "a2009s"), "a2009s.mgz")
     figure = plot_parcels(
         list(sides.values()),
-        [parcels[hemi]["aparc"] for hemi in sides],
-        [parcellation("aparc", hemi).colours for hemi in sides],
+        [parcels[hemi]["aparc"].labels for hemi in sides],
+        [parcels[hemi]["aparc"].colours for hemi in sides],
         Path.cwd() / "parcels.svg",
     )
     return (

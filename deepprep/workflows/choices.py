@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from deepprep.bids.spaces import OutputSpace, parse_spaces
 from deepprep.config import Settings
+from deepprep.data.parcellations import find_annotations
 from deepprep.registration.engines import choose_normalisation
 from deepprep.segmentation.engines import choose_engine
 from deepprep.surface.level_set import SEGMENTATION, LevelEngineChoice, choose_level_engine
@@ -46,6 +47,8 @@ class Choices:
     sphere_files: dict[str, dict[str, str]]
     sphere_reason: str
     surface_parcellation: tuple[str, ...]
+    annotations: dict[str, dict[str, str]]
+    """Files of parcellations that are not in the package, by name and hemisphere."""
     medial_surface_nan: bool
     skull_strip_t1w: str
     subject_anatomical_reference: str
@@ -116,6 +119,7 @@ class Choices:
             sphere_files=sphere.files,
             sphere_reason=sphere.reason,
             surface_parcellation=tuple(settings.surface_parcellation),
+            annotations=chosen_annotations(settings),
             medial_surface_nan=settings.medial_surface_nan,
             skull_strip_t1w=settings.skull_strip_t1w,
             subject_anatomical_reference=settings.subject_anatomical_reference,
@@ -123,6 +127,18 @@ class Choices:
             fd_spike_mm=settings.fd_spike_threshold,
             dvars_spike=settings.dvars_spike_threshold,
         )
+
+
+def chosen_annotations(settings: Settings) -> dict[str, dict[str, str]]:
+    """Annotations that the parcellations need; none when there are to be no surfaces.
+
+    Raises
+    ------
+    MissingResourceError
+        When one is not there.
+    """
+    names = settings.surface_parcellation if settings.surf_recon == "on" else ()
+    return find_annotations(names, settings.models_dir)
 
 
 def chosen_level_engine(settings: Settings) -> LevelEngineChoice:

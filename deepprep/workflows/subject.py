@@ -267,6 +267,7 @@ def _cortex(
     spheres, parcels = {}, {}
     for side, (word, hemi) in {"L": ("left", "lh"), "R": ("right", "rh")}.items():
         files = options.sphere_files.get(hemi, {})
+        annotations = {name: paths[hemi] for name, paths in options.annotations.items()}
         spheres[side] = workflow.add(
             RegisterHemisphere(
                 side=side,
@@ -286,6 +287,8 @@ def _cortex(
                 surfaces=pair[word],
                 spheres=spheres[side].spheres,
                 parcellations=list(options.surface_parcellation),
+                annotations=annotations,
+                weights=[weights_stamp(path) for path in annotations.values()],
                 label=label,
             ),
             name=f"parcels_{side}",

@@ -211,8 +211,8 @@ def test_parcellations_are_beside_aparc(settings_of):
     assert settings_of().surface_parcellation == ("aparc",)
     found = settings_of("--surface-parcellation", "schaefer200", "aparc.a2009s", "aparc")
     assert found.surface_parcellation == ("aparc", "schaefer200", "a2009s")
-    with pytest.raises(InputError, match=r"schaefer300.*schaefer400"):
-        settings_of("--surface-parcellation", "schaefer300")
+    with pytest.raises(InputError, match=r"schaefer350.*schaefer400"):
+        settings_of("--surface-parcellation", "schaefer350")
     assert settings_of().sphere_engine == "auto"
     assert not settings_of().medial_surface_nan
     assert settings_of("--medial-surface-nan").medial_surface_nan

@@ -52,10 +52,7 @@ class CompactDeformation(nn.Module):
         self.bottom = _conv(d, d)
         self.up = nn.ModuleList([_conv(d + c, c), _conv(c + b, b)])
         self.fine = nn.ModuleList([_conv(b, b), _conv(b, b)])
-        self.heads = nn.ModuleList([_conv(d, 3), _conv(c, 3), _conv(b, 3)])
-        for head in self.heads:
-            nn.init.normal_(head.weight, std=1e-4)
-            nn.init.zeros_(head.bias)
+        self.heads = nn.ModuleList([_still(d), _still(c), _still(b)])
 
     def one_way(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         """(B, 3, X/2, Y/2, Z/2) velocity in voxels of the input; sides divisible by 8."""
@@ -83,6 +80,15 @@ class CompactDeformation(nn.Module):
 
 def _conv(inputs: int, outputs: int) -> nn.Conv3d:
     return nn.Conv3d(inputs, outputs, 3, padding=1)
+
+
+def _still(inputs: int) -> nn.Conv3d:
+    """A velocity that is next to nothing before training."""
+    conv = _conv(inputs, 3)
+    nn.init.normal_(conv.weight, std=1e-4)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
 
 
 def _active(conv: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,8 @@ import torch
 from deepprep.errors import MissingResourceError, StageError
 from deepprep.image.resample import resample
 from deepprep.image.volume import Volume
-from deepprep.registration.diffeomorphic import Level, register_diffeomorphic
 from deepprep.registration import engines
+from deepprep.registration.diffeomorphic import Level, register_diffeomorphic
 from deepprep.registration.engines import choose_normalisation
 from deepprep.registration.flow import flow_of
 from deepprep.registration.synthmorph import network

@@ -24,7 +24,6 @@ import numpy as np
 
 from deepprep.data.templates import template_files
 from deepprep.image.bias import correct_bias
-from deepprep.image.brain_mask import extract_brain
 from deepprep.image.conform import conform, conform_target, to_ras
 from deepprep.image.resample import resample, resample_image
 from deepprep.image.volume import Grid, Volume
@@ -38,7 +37,7 @@ from deepprep.registration.label_channels import LabelPair
 from deepprep.registration.transforms import Affine, Chain
 from deepprep.segmentation.brain import choose_brain
 from deepprep.segmentation.engines import choose_engine
-from deepprep.segmentation.upright import segment_upright
+from deepprep.segmentation.upright import extract_brain_upright, segment_upright
 
 RESULTS = Path(__file__).parent / "results" / "registration_robustness.md"
 HEADS = {
@@ -159,7 +158,7 @@ def prepared(out: Path, image: Volume) -> tuple[Volume, np.ndarray, Volume]:
     """
     files = [Path(f"{out}_{kind}.nii.gz") for kind in ("t1w", "mask", "labels")]
     if not files[-1].is_file():
-        extracted = extract_brain(image).mask
+        extracted = extract_brain_upright(image, template_brain()).mask
         image = correct_bias(image, extracted).corrected
         engine, weights, _ = choose_engine("deepprep")
         found = segment_upright(engine, image, extracted, weights, template_brain())

@@ -12,6 +12,9 @@ from scipy import ndimage
 from deepprep.image.conform import to_ras
 from deepprep.image.volume import Volume
 
+NETWORK = "deepbet"
+"""Method of a mask that the network made."""
+
 THRESHOLD = 0.5
 """Network probability from which a voxel is brain."""
 
@@ -82,7 +85,7 @@ def extract_brain(volume: Volume, mode: str = "auto", device: str = "cpu") -> Br
         )
         return _finish(np.nan_to_num(volume.data) > 0, "input", reason, volume, close_mm=2.0)
     reason = "forced with --skull-strip-t1w force" if mode == "force" else "the input has a skull"
-    return _finish(_deepbet(volume, device), "deepbet", reason, volume, close_mm=0.0)
+    return _finish(_deepbet(volume, device), NETWORK, reason, volume, close_mm=0.0)
 
 
 def is_skull_stripped(volume: Volume) -> bool:

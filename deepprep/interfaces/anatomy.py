@@ -94,13 +94,14 @@ def MaskBrain(
     import numpy as np
 
     from deepprep.errors import StageError
-    from deepprep.image.brain_mask import extract_brain
     from deepprep.interfaces.files import keep_json, keep_volume
+    from deepprep.interfaces.freesurfer import template_brain
     from deepprep.interfaces.nifti import load_volume
+    from deepprep.segmentation.upright import extract_brain_upright
 
     volume = load_volume(str(t1w))
     try:
-        found = extract_brain(volume, mode, device)
+        found = extract_brain_upright(volume, template_brain(), mode, device)
     except ValueError as err:
         raise StageError(f"{err}; check that the T1w file really is a T1-weighted head.") from err
     info = {

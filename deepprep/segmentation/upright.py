@@ -1,7 +1,8 @@
-"""A head that lies turned in its image is set upright for the segmentation network.
+"""A head that lies turned in its image is set upright for the networks.
 
-Networks were trained on heads turned by less than :data:`MAX_DEGREES` to the axes of their lattice
-(ours by 18 degrees about each): beyond, they mix up left and right and lose structures.
+They were trained on heads turned by less than :data:`MAX_DEGREES` to the axes of their lattice
+(ours by 18 degrees about each): beyond, segmentation mixes up left and right and loses structures,
+and brain extraction is off by a voxel here and there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from deepprep.image.brain_mask import NETWORK, BrainMask, extract_brain
 from deepprep.image.resample import Interpolation, resample, resample_image
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.affine import register_affine
@@ -56,13 +58,9 @@ def segment_upright(
     if degrees <= MAX_DEGREES:
         return engine.segment(head, mask, list(files), device=device, threshold=threshold)
     upright = upright_grid(head.grid, axes, inside)
-    image = resample_image(head, upright)
     brain = resample(head.like(inside.astype(np.float32)), upright, None, "linear").data > 0.5
-    # in a world that is upright too, or which axis points right would be told by the old one
-    turned_back = np.eye(4)
-    turned_back[:3, :3] = axes.T
     found = engine.segment(
-        Volume(image.data, turned_back @ upright.affine),
+        set_upright(head, upright, axes),
         brain,
         list(files),
         device=device,
@@ -82,6 +80,50 @@ def segment_upright(
         uncertainty=back(found.uncertainty),
         notes=(*found.notes, note),
     )
+
+
+def extract_brain_upright(
+    head: Volume, template: TemplateBrain, mode: str = "auto", device: str = "cpu"
+) -> BrainMask:
+    """Mask the brain of a head however it lies; see :func:`deepprep.image.brain_mask.extract_brain`.
+
+    Parameters
+    ----------
+    template : TemplateBrain
+        Tells which way is up.
+
+    Returns
+    -------
+    BrainMask
+        On the lattice of ``head``; its reason says when the head was turned.
+    """
+    found = extract_brain(head, mode, device)
+    if found.method != NETWORK:
+        return found
+    axes = anatomical_axes(head, found.mask, template)
+    degrees = turned_by(head.grid, axes)
+    if degrees <= MAX_DEGREES:
+        return found
+    upright = upright_grid(head.grid, axes, found.mask)
+    again = extract_brain(set_upright(head, upright, axes), "force", device).mask
+    back = Volume(again.astype(np.float32), upright.affine)
+    mask = resample(back, head.grid, None, "linear").data > 0.5
+    return replace(
+        found,
+        mask=mask,
+        reason=f"{found.reason}; the head lies turned by {degrees:.0f} degrees and was set upright",
+        volume_ml=float(mask.sum()) * head.grid.voxel_volume_mm3 / 1000.0,
+    )
+
+
+def set_upright(head: Volume, grid: Grid, axes: np.ndarray) -> Volume:
+    """The head on an upright lattice, in a world that is upright too.
+
+    Which axis points right would else be told by the old world.
+    """
+    turned_back = np.eye(4)
+    turned_back[:3, :3] = axes.T
+    return Volume(resample_image(head, grid).data, turned_back @ grid.affine)
 
 
 def anatomical_axes(head: Volume, mask: np.ndarray, template: TemplateBrain) -> np.ndarray:

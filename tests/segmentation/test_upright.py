@@ -2,16 +2,20 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from deepprep.image.brain_mask import NETWORK, BrainMask
 from deepprep.image.resample import resample, resample_image
 from deepprep.image.volume import Grid, Volume
 from deepprep.interfaces.freesurfer import template_brain
 from deepprep.registration.transforms import Affine
+from deepprep.segmentation import upright
 from deepprep.segmentation.intracranial import TemplateBrain
 from deepprep.segmentation.result import Segmentation
 from deepprep.segmentation.upright import (
     anatomical_axes,
+    extract_brain_upright,
     lattice_axes,
     segment_upright,
     turned_by,
@@ -63,6 +67,40 @@ def test_halves_of_a_turned_head_are_its_own(template, degrees):
     assert right[np.abs(points[:, 0]) > 6].mean() > 0.99
     assert right.mean() > 0.95
     assert "set upright" in found.notes[-1]
+
+
+def test_brain_extraction_sees_a_turned_head_upright(template, monkeypatch):
+    """The network finds a part of a turned brain, and all of an upright one."""
+    head, mask, back = turned(template, (0, 45, 0))
+    seen = []
+
+    def network(volume, mode, device):
+        seen.append(volume)
+        if volume is head:
+            part = ndimage.binary_erosion(mask)
+            return BrainMask(part, NETWORK, "the input has a skull", 1.0)
+        pose = anatomical_axes(volume, volume.data > 0, template)
+        assert turned_by(volume.grid, pose) < 5
+        return BrainMask(volume.data > 0, NETWORK, "forced", 1.0)
+
+    monkeypatch.setattr(upright, "extract_brain", network)
+    brain = head.like(np.where(mask, head.data, 0))
+    seen.clear()
+    head = brain
+    found = extract_brain_upright(head, template)
+    assert len(seen) == 2
+    overlap = 2 * (found.mask & mask).sum() / (found.mask.sum() + mask.sum())
+    assert overlap > 0.95
+    assert found.reason.endswith("turned by 45 degrees and was set upright")
+    assert found.volume_ml == pytest.approx(found.mask.sum() * 0.064)
+
+
+def test_an_upright_or_stripped_head_is_looked_at_once(template, monkeypatch):
+    for degrees, method in (((8, 0, 0), NETWORK), ((0, 45, 0), "input")):
+        head, mask, _ = turned(template, degrees)
+        given = BrainMask(mask, method, "", 1.0)
+        monkeypatch.setattr(upright, "extract_brain", lambda volume, *a, given=given: given)
+        assert extract_brain_upright(head, template) is given
 
 
 def test_a_head_that_nods_a_little_is_left_on_its_lattice(template):

@@ -71,7 +71,7 @@ def test_halves_of_a_turned_head_are_its_own(template, degrees):
 
 def test_brain_extraction_sees_a_turned_head_upright(template, monkeypatch):
     """The network finds a part of a turned brain, and all of an upright one."""
-    head, mask, back = turned(template, (0, 45, 0))
+    head, mask, _ = turned(template, (0, 45, 0))
     seen = []
 
     def network(volume, mode, device):

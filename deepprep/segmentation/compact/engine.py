@@ -37,7 +37,8 @@ class CompactEngine:
 
         The posterior is the mean of the head's and of its mirror image's, in which cortex, white
         matter and sulcal fluid then follow the image (the tissues' fractions do not: see
-        :func:`deepprep.segmentation.compact.inference.back_to_head`); ``uncertainty`` is one minus the
+        :func:`deepprep.segmentation.compact.inference.back_to_head`), and inferior horns keep what
+        is fluid; ``uncertainty`` is one minus the
         largest posterior of a voxel, which is its expected error.
 
         Raises
@@ -48,6 +49,7 @@ class CompactEngine:
         from deepprep.segmentation.compact import inference
         from deepprep.segmentation.compact.network import CLASSES
         from deepprep.segmentation.follow_image import TISSUES, follow_image
+        from deepprep.segmentation.inferior_horn import empty_inferior_horns
         from deepprep.segmentation.islands import clear_islands
 
         net = inference.load_network(files[0], device)
@@ -58,6 +60,9 @@ class CompactEngine:
         moving = [label for tissue in TISSUES for label in tissue]
         before = {label: posterior[CLASSES.index(label)].copy() for label in moving}
         if follow_image(image, posterior, prepared.inside, CLASSES, prepared.grid.zooms_mm):
+            classes = posterior.argmax(0).astype(np.uint8)
+            moved += clear_islands(classes, posterior, CLASSES)
+        if empty_inferior_horns(image, posterior, CLASSES):
             classes = posterior.argmax(0).astype(np.uint8)
             moved += clear_islands(classes, posterior, CLASSES)
         notes = (f"{moved} voxels of detached pieces were relabelled.",) if moved else ()

@@ -59,8 +59,8 @@ class Setting:
         Strength of the deformation of each head, of each blob map.
     """
 
-    p_shapes: float = 0.05
-    p_t1w: float = 0.85
+    p_shapes: float = 0.1
+    p_t1w: float = 0.8
     p_stripped: float = 0.95
     degrees: float = 10.0
     scale: float = 0.08
@@ -70,7 +70,7 @@ class Setting:
     own_scale: float = 0.03
     own_shear: float = 0.03
     own_shift_mm: float = 3.0
-    warp_mm: float = 1.2
+    warp_mm: float = 3.0
     shape_warp_mm: float = 9.0
 
 

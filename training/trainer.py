@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -208,3 +209,12 @@ def export(checkpoint: Path, target: Path) -> None:
     part = target.with_suffix(".part")
     save_file(tensors, part, metadata)
     os.replace(part, target)
+
+
+def run(kind: Callable[[argparse.Namespace], Trainer], args: argparse.Namespace) -> None:
+    """Train until the schedule, the time or the patience of the caller ends; or export."""
+    if args.export:
+        export(args.run / "checkpoint.pt", args.export)
+        return
+    torch.set_num_threads(args.threads)
+    kind(args).run_leg()

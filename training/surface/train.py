@@ -81,12 +81,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Train until the schedule, the time or the patience of the caller ends."""
-    args = parse(argv)
-    if args.export:
-        trainer.export(args.run / "checkpoint.pt", args.export)
-        return
-    torch.set_num_threads(args.threads)
-    Trainer(args).run_leg()
+    trainer.run(Trainer, parse(argv))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ fine, each lattice adding to the one before. It sees brains that an affine map h
 
 from __future__ import annotations
 
-import json
 import os
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import nn
 from deepprep.errors import StageError
 from deepprep.image.conform import to_ras
 from deepprep.image.volume import Grid, Volume
+from deepprep.nn.described_weights import read_weights, with_weights
 from deepprep.registration.flow import lattice
 from deepprep.registration.pyramid import on_grid
 from deepprep.registration.transforms import Affine, Displacement
@@ -108,17 +108,9 @@ def load_compact(path: str | os.PathLike) -> CompactDeformation:
     ValueError
         If a tensor is missing, unknown or of another shape.
     """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        described = json.loads(file.metadata()["architecture"])
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    described, state = read_weights(path)
     net = CompactDeformation(tuple(int(n) for n in described["filters"]))
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not of this network: {error}") from error
-    return net.eval()
+    return with_weights(net, state, path)
 
 
 def compact_velocity(

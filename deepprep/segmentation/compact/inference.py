@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from scipy import ndimage
 
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
+from deepprep.nn.described_weights import read_weights
 from deepprep.segmentation.compact.network import (
     CLASSES,
     HALO,
@@ -67,11 +67,7 @@ class Prepared:
 
 def load_network(path: Path, device: str = "cpu") -> SegmentationNet:
     """Network of a safetensors file whose metadata hold its architecture."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        described = json.loads(file.metadata()["architecture"])
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    described, state = read_weights(path)
     described["coarse"] = tuple(described["coarse"])
     net = SegmentationNet(Architecture(**described))
     missing, unknown = net.load_state_dict(state, strict=False)

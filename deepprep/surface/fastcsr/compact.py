@@ -7,7 +7,6 @@ hemisphere the labels decide, so that the network can move the surface but not i
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from scipy import ndimage
 
 from deepprep.image.volume import Volume
+from deepprep.nn.described_weights import read_weights, with_weights
 from deepprep.surface.fastcsr.inference import CLIP_MM, normalised
 from deepprep.surface.fastcsr.network import Architecture, LevelSetNet
 from deepprep.surface.filled import fill_hemisphere
@@ -39,17 +39,8 @@ def load_compact(path: str | Path) -> LevelSetNet:
     ValueError
         If a tensor is missing, unknown or of another shape.
     """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        described = json.loads(file.metadata()["architecture"])
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    net = LevelSetNet(architecture_of(described))
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not of this network: {error}") from error
-    return net.eval()
+    described, state = read_weights(path)
+    return with_weights(LevelSetNet(architecture_of(described)), state, path)
 
 
 def architecture_of(described: dict) -> Architecture:

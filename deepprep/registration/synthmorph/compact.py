@@ -21,6 +21,7 @@ from deepprep.nn.described_weights import read_weights, with_weights
 from deepprep.registration.flow import lattice
 from deepprep.registration.pyramid import on_grid
 from deepprep.registration.transforms import Affine, Displacement
+from deepprep.registration.velocity import border_window, exponential, identity, pull
 
 SPACING_MM = 2.0
 """Voxels of the network's input."""
@@ -30,6 +31,10 @@ HALVINGS = 3
 
 FILTERS = (16, 32, 48, 64)
 """At 2, 4, 8 and 16 mm."""
+
+PASSES = 2
+"""The network looks again at what its first velocity leaves: it asks for too little at once. A third
+pass adds nothing (one silver pair: Dice of structures 0.710, 0.734, 0.732)."""
 
 SLOPE = 0.2
 """Of the leaky rectifiers."""
@@ -119,9 +124,12 @@ def compact_velocity(
     affine: Affine,
     weights: str | os.PathLike,
     *,
+    passes: int = PASSES,
     device: str = "cpu",
 ) -> Displacement:
     """Stationary velocity of the compact network in the fixed space.
+
+    Velocities of several passes are added, which composes their flows to first order.
 
     Parameters
     ----------
@@ -131,13 +139,15 @@ def compact_velocity(
         Fixed points to moving points.
     weights : path-like
         Safetensors file.
+    passes : int
+        How often the network is asked.
     device : str
         Torch device.
 
     Returns
     -------
     Displacement
-        mm (RAS) on a lattice of 4 mm; its flow acts before ``affine``.
+        mm (RAS) on a lattice of 2 mm; its flow acts before ``affine``.
 
     Raises
     ------
@@ -150,14 +160,16 @@ def compact_velocity(
     if not (fixed.data != 0).any():
         raise StageError("The fixed image is empty: nothing can be registered.")
     grid = network_grid(fixed)
-    images = [_as_input(moving, grid, affine, device), _as_input(fixed, grid, None, device)]
+    there, here = _as_input(moving, grid, affine, device), _as_input(fixed, grid, None, device)
+    ident, window = identity(grid.shape, device), border_window(grid.shape, 4, device)
+    velocity = torch.zeros_like(ident)
     with torch.inference_mode():
-        velocity = net(*images)[0].float().cpu().numpy()
-    field = np.moveaxis(velocity, 0, -1) @ grid.affine[:3, :3].T.astype(np.float32)
-    # a voxel of the velocity is eight of the input
-    coarse = grid.affine @ np.diag([2.0, 2, 2, 1])
-    coarse[:3, 3] += grid.affine[:3, :3] @ np.full(3, 0.5)
-    return Displacement(np.ascontiguousarray(field), coarse)
+        for _ in range(passes):
+            warped = pull(there[0], exponential(velocity, ident), ident)[None]
+            step = _twice(net(warped, here).float())[0]
+            velocity = ((velocity + step) * window).contiguous()
+    field = np.moveaxis(velocity.cpu().numpy(), 0, -1) @ grid.affine[:3, :3].T.astype(np.float32)
+    return Displacement(np.ascontiguousarray(field), grid.affine)
 
 
 def network_grid(fixed: Volume) -> Grid:

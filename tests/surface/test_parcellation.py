@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepprep.data.surface_atlases import PARCELLATIONS, atlas_sphere, parcellation
+from deepprep.data.parcellations import BUNDLED
+from deepprep.data.surface_atlases import atlas_sphere, parcellation
 from deepprep.image.volume import Volume
 from deepprep.interfaces.annotation_files import read_annotation, write_annotation
 from deepprep.surface.cortical_labels import (
@@ -64,7 +65,7 @@ def test_folding_that_does_not_fit_is_refused():
         transfer_labels(sphere, folding[:9], sphere, labels, folding)
 
 
-@pytest.mark.parametrize("name", PARCELLATIONS)
+@pytest.mark.parametrize("name", BUNDLED)
 @pytest.mark.parametrize("hemi", ["lh", "rh"])
 def test_bundled_parcellations_can_be_written_and_read(name, hemi, tmp_path):
     atlas = parcellation(name, hemi)

@@ -23,7 +23,7 @@ from deepprep.cli.options import (
     SPHERE_ENGINES,
     SURF_RECON,
 )
-from deepprep.data.parcellations import PARCELLATIONS
+from deepprep.data.parcellations import BUNDLED, FROM_FOLDER
 from deepprep.errors import InputError, NotAvailableError
 
 SHORT_HELP = f"""\
@@ -269,7 +269,10 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         "--surface-parcellation",
         nargs="+",
         metavar="NAME",
-        help="parcellations beside aparc (always made): " + ", ".join(PARCELLATIONS[1:]),
+        help="parcellations beside aparc (always made): "
+        + ", ".join([*BUNDLED][1:])
+        + "; from annotations in the models folder: "
+        + ", ".join(FROM_FOLDER),
     )
     add(
         "--medial-surface-nan",

@@ -74,7 +74,7 @@ def choose_normalisation(
             "'deepprep models fetch synthmorph', give their folder with --models-dir, or use "
             "--norm-engine refine."
         )
-    reason += f" Our own small network, since {official} are not both in {folder}."
+    reason += f" Our own small network, since {official} are not both in the models folder."
     if name == SYNTHMORPH:
         reason += " Alone it is less accurate than refine."
     return NormalisationChoice(name, (COMPACT_FILE,), reason)

@@ -159,10 +159,10 @@ def finish(
     smoothings = 0
     while True:
         forward = exponential(velocity, ident, FINAL_STEP_VOX)
-        tight = corner_determinant(_to_ras(forward, grid))
+        tight = corner_determinant(to_displacement(forward, grid))
         if tight.min() > MIN_JACOBIAN:
             inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX), ident)
-            tight = np.minimum(tight, corner_determinant(_to_ras(inverse, grid)))
+            tight = np.minimum(tight, corner_determinant(to_displacement(inverse, grid)))
             if tight.min() > MIN_JACOBIAN:
                 break
         if smoothings == MAX_SMOOTHINGS:
@@ -172,7 +172,9 @@ def finish(
         velocity = (velocity + share * (smooth(velocity) - velocity)) * window
     log["smoothed_against_folding"] = smoothings
     log["smallest_jacobian"] = round(float(tight.min()), 4)
-    there, back, flow = (_to_ras(*_embed(f, grid, fixed)) for f in (forward, inverse, velocity))
+    there, back, flow = (
+        to_displacement(*_embed(f, grid, fixed)) for f in (forward, inverse, velocity)
+    )
     return DeformableResult(there, back, flow, init, log)
 
 
@@ -185,6 +187,7 @@ def _near(cells: np.ndarray, reach_vox: int, device: torch.device) -> torch.Tens
     return torch.from_numpy(weight.astype(np.float32)).to(device)
 
 
-def _to_ras(field_vox: torch.Tensor, grid: Grid) -> Displacement:
+def to_displacement(field_vox: torch.Tensor, grid: Grid) -> Displacement:
+    """(3, X, Y, Z) displacement in voxels of a lattice as one in mm (RAS)."""
     vectors = field_vox.permute(1, 2, 3, 0).cpu().numpy()
     return Displacement(vectors @ grid.affine[:3, :3].T.astype(np.float32), grid.affine)

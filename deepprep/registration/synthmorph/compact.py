@@ -18,7 +18,7 @@ from deepprep.errors import StageError
 from deepprep.image.conform import to_ras
 from deepprep.image.volume import Grid, Volume
 from deepprep.nn.described_weights import read_weights, with_weights
-from deepprep.registration.flow import lattice
+from deepprep.registration.flow import lattice, to_displacement
 from deepprep.registration.pyramid import on_grid
 from deepprep.registration.transforms import Affine, Displacement
 from deepprep.registration.velocity import border_window, exponential, identity, pull
@@ -168,8 +168,7 @@ def compact_velocity(
             warped = pull(there[0], exponential(velocity, ident), ident)[None]
             step = _twice(net(warped, here).float())[0]
             velocity = ((velocity + step) * window).contiguous()
-    field = np.moveaxis(velocity.cpu().numpy(), 0, -1) @ grid.affine[:3, :3].T.astype(np.float32)
-    return Displacement(np.ascontiguousarray(field), grid.affine)
+    return to_displacement(velocity, grid)
 
 
 def network_grid(fixed: Volume) -> Grid:

@@ -18,6 +18,7 @@ import torch
 from deepprep.errors import StageError
 from deepprep.image.resample import PointTransform, resample
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.flow import to_displacement
 from deepprep.registration.synthmorph.compact import compact_velocity
 from deepprep.registration.synthmorph.geometry import matrix_root, square
 from deepprep.registration.synthmorph.weights import load_deformation, load_detector
@@ -185,9 +186,8 @@ def network_velocity(
         _image(own, middle, root.inverse(), device),
     ]
     with torch.inference_mode():
-        velocity = net(*images)[0].float().cpu().numpy()
-    field = np.moveaxis(velocity, 0, -1) @ middle.affine[:3, :3].T.astype(np.float32)
-    return conjugate(Displacement(field, middle.affine), root, space.half)
+        velocity = net(*images)[0].float()
+    return conjugate(to_displacement(velocity, middle), root, space.half)
 
 
 def conjugate(velocity: Displacement, root: Affine, grid: Grid) -> Displacement:

@@ -36,7 +36,7 @@ class CompactEngine:
         """Segment a T1w head; see :meth:`deepprep.segmentation.result.Engine.segment`.
 
         The posterior is the mean of the head's and of its mirror image's, in which cortex, white
-        matter and sulcal fluid then follow the image (the tissues' fractions do not: see
+        matter, sulcal fluid and ventricles then follow the image (the tissues' fractions do not: see
         :func:`deepprep.segmentation.compact.inference.back_to_head`), and inferior horns keep what
         is fluid; ``uncertainty`` is one minus the
         largest posterior of a voxel, which is its expected error.
@@ -48,7 +48,7 @@ class CompactEngine:
         """
         from deepprep.segmentation.compact import inference
         from deepprep.segmentation.compact.network import CLASSES
-        from deepprep.segmentation.follow_image import TISSUES, follow_image
+        from deepprep.segmentation.follow_image import CORTEX, VENTRICLES, follow_image
         from deepprep.segmentation.inferior_horn import empty_inferior_horns
         from deepprep.segmentation.islands import clear_islands
 
@@ -57,9 +57,14 @@ class CompactEngine:
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
         moved = clear_islands(classes, posterior, CLASSES)
         image = prepared.image[0, 0].numpy()
-        moving = [label for tissue in TISSUES for label in tissue]
+        moving = {*CORTEX.labels, *VENTRICLES.labels}
         before = {label: posterior[CLASSES.index(label)].copy() for label in moving}
-        if follow_image(image, posterior, prepared.inside, CLASSES, prepared.grid.zooms_mm):
+        zooms = prepared.grid.zooms_mm
+        changed = [
+            follow_image(image, posterior, prepared.inside, CLASSES, zooms, borders)
+            for borders in (CORTEX, VENTRICLES)
+        ]
+        if any(changed):
             classes = posterior.argmax(0).astype(np.uint8)
             moved += clear_islands(classes, posterior, CLASSES)
         if empty_inferior_horns(image, posterior, CLASSES):

@@ -32,11 +32,15 @@ class Borders:
         Each with its own, the border would move towards the tissue of even intensity.
     around : tuple of int
         Structures near which it is done; everywhere if there is none.
+    first_only : bool
+        What is not the first tissue keeps its shares of the rest: the borders between the others
+        stay where they were.
     """
 
     tissues: tuple[tuple[int, ...], ...]
     halfway: tuple[int, ...]
     around: tuple[int, ...] = ()
+    first_only: bool = False
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -48,9 +52,12 @@ CORTEX = Borders(((24,), (3, 42), (2, 41)), halfway=(1, 2))
 """Sulcal fluid, cortex and white matter."""
 
 VENTRICLES = Borders(
-    ((4, 43, 14), (2, 41, 11, 50, 10, 49, 28, 60)), halfway=(0, 1), around=(4, 43, 14)
+    ((4, 43, 14), (11, 50, 10, 49, 28, 60), (2, 41)),
+    halfway=(0, 1, 2),
+    around=(4, 43, 14),
+    first_only=True,
 )
-"""Lateral and third ventricles against white matter, caudate, thalamus and ventral diencephalon."""
+"""Lateral and third ventricles against caudate, thalamus, ventral diencephalon and white matter."""
 
 AROUND_MM = 12.0
 """Room around the structures that are ``around``."""
@@ -127,6 +134,10 @@ def follow_image(
         now -= now.max(0)
         np.exp(now, out=now)
         now /= now.sum(0)
+    if borders.first_only:
+        first = np.array(tissue) == 0
+        rest = np.exp(log_prior[~first])
+        now[~first] = rest / rest.sum(0) * now[~first].sum(0)
     now *= total
     for i, c in enumerate(index):
         posterior[c][box] = np.where(shown, now[i], posterior[c][box])

@@ -168,9 +168,10 @@ def adaptive_area_weights(
     """Weights of adaptive barycentric area resampling, as Connectome Workbench's ADAP_BARY_AREA.
 
     Where the target is coarser than the source every source vertex takes part: a target vertex
-    uses the source vertices whose own triangle on the target has it as a corner, unless the
-    triangle of the target vertex on the source has a corner that is not among them. Weights are
-    then scaled so that each source vertex gives away its whole area once.
+    uses the source vertices whose own triangle on the target has it as a corner, unless these are
+    all among the corners of the triangle of the source that the target vertex lies in, which it uses
+    then (plain barycentric interpolation). Weights are then scaled so that each source vertex gives
+    away its whole area once.
 
     Parameters
     ----------
@@ -188,10 +189,9 @@ def adaptive_area_weights(
     reverse = locate(target, source.vertices).matrix.T.tocsr()
     forward.eliminate_zeros()
     reverse.eliminate_zeros()
-    # Forward where it uses a vertex that the reverse lacks.
     used, had = forward.astype(bool).astype(np.int32), reverse.astype(bool).astype(np.int32)
     common = np.asarray(used.multiply(had).sum(axis=1)).ravel()
-    take_forward = (common < np.asarray(used.sum(axis=1)).ravel()).astype(np.float64)
+    take_forward = (common == np.asarray(had.sum(axis=1)).ravel()).astype(np.float64)
     chosen = sparse.diags(take_forward) @ forward + sparse.diags(1 - take_forward) @ reverse
     given = sparse.diags(np.asarray(target_areas, dtype=np.float64)) @ chosen
     total = np.asarray(given.sum(axis=0)).ravel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
 
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.vertex_smoothing import neighbour_mean, smooth_positions
@@ -20,6 +22,13 @@ STEP, MOMENTUM = 0.9, 0.9
 """Part of the movement taken, and of the last one kept."""
 
 
+COLLAPSED = 0.05
+"""Part of its white area at which a vertex of the inflated surface counts as collapsed."""
+
+COLLAR = 3
+"""Rings of vertices around collapsed ones that give way with them."""
+
+
 def smoothwm(white: Mesh) -> Mesh:
     """The white surface without the steps of the image's lattice."""
     return smooth_positions(white, neighbour_mean(white), SMOOTH_ROUNDS)
@@ -31,7 +40,8 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
     Each step moves vertices with momentum towards the mean of their neighbours, this movement
     averaged over a neighbourhood that shrinks from stage to stage, and scales the surface back to
     its area (their metric term is left out). What vertices move along their normals before scaling
-    adds up to the sulcal depth.
+    adds up to the sulcal depth. Fingers with a narrow neck shrink to hairs on the way, which
+    :func:`without_hairs` takes in.
 
     Parameters
     ----------
@@ -41,7 +51,7 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
     Returns
     -------
     inflated : Mesh
-        Same triangles and area, about the same centre.
+        Same triangles and, but for hairs, area, about the same centre.
     sulc : (V,) array
         mm, positive in the depth of sulci, mean zero.
 
@@ -66,7 +76,37 @@ def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:
             vertices = mesh.vertices + velocity
             moved = mesh.moved(vertices - vertices.mean(axis=0))
             mesh = moved.moved(moved.vertices * np.sqrt(area / moved.area_mm2))
+    mesh = without_hairs(mesh, smooth)
     return mesh.moved(mesh.vertices + centre), sulc - sulc.mean()
+
+
+def without_hairs(inflated: Mesh, smooth: Mesh) -> Mesh:
+    """Take in what collapsed to hairs: these vertices are laid flat between those around them.
+
+    Parameters
+    ----------
+    inflated, smooth : Mesh
+        After and before inflation, same triangles.
+
+    Returns
+    -------
+    Mesh
+        Each collapsed vertex, and :data:`COLLAR` rings around, at the mean of its neighbours (a
+        harmonic map of the graph); the others where they were.
+    """
+    mean = neighbour_mean(inflated)
+    loose = inflated.vertex_areas < COLLAPSED * smooth.vertex_areas
+    for _ in range(COLLAR):
+        loose = loose | (mean @ loose.astype(np.float64) > 0)
+    if loose.all() or not loose.any():
+        return inflated
+    rows = mean[np.flatnonzero(loose)]
+    vertices = inflated.vertices.copy()
+    vertices[loose] = spsolve(
+        (sparse.identity(rows.shape[0]) - rows[:, loose]).tocsc(),
+        rows[:, ~loose] @ vertices[~loose],
+    )
+    return inflated.moved(vertices)
 
 
 def midthickness(white: Mesh, pial: Mesh) -> Mesh:

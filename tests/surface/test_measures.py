@@ -3,7 +3,7 @@ import pytest
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.surface.curvature import mean_and_gaussian_curvature, smoothed
-from deepprep.surface.inflate import inflate, midthickness, smoothwm
+from deepprep.surface.inflate import inflate, midthickness, smoothwm, without_hairs
 from deepprep.surface.marching_cubes import marching_cubes
 from deepprep.surface.measures import (
     distance_to_surface,
@@ -119,6 +119,27 @@ def test_inflation_finds_sulci_and_gyri() -> None:
     )
     rounder = np.linalg.norm(inflated.vertices - inflated.vertices.mean(axis=0), axis=1)
     assert rounder.std() < 0.7 * radius.std()
+
+
+def test_a_thin_finger_does_not_become_a_hair() -> None:
+    def level(p: np.ndarray) -> np.ndarray:
+        along = np.clip(p[..., 0], 18.0, 30.0)
+        aside = p - np.stack([along, 0 * along, 0 * along], axis=-1)
+        finger = np.linalg.norm(aside, axis=-1) - 1.6
+        return np.minimum(np.linalg.norm(p, axis=-1) - 18.0, finger)
+
+    mesh = _from_level(level)
+    inflated, _ = inflate(smoothwm(mesh))
+    radius = np.linalg.norm(inflated.vertices - inflated.vertices.mean(axis=0), axis=1)
+    assert np.linalg.norm(mesh.vertices, axis=1).max() > 31.0
+    assert radius.max() < 1.05 * np.median(radius)
+    assert inflated.euler_number == 2
+
+
+def test_without_a_hair_nothing_moves(ball: Mesh) -> None:
+    assert np.array_equal(without_hairs(ball, ball).vertices, ball.vertices)
+    squeezed = ball.moved(0.1 * ball.vertices)
+    assert np.array_equal(without_hairs(squeezed, ball).vertices, squeezed.vertices)
 
 
 def test_midthickness_is_half_way(ball: Mesh) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
@@ -184,7 +185,7 @@ def _appearance(
             return None
         middles.append(float(np.median(data[sure[-1]])))
     brightest = middles[-1]
-    if not all(a < b for a, b in zip(middles, middles[1:])):
+    if not all(a < b for a, b in pairwise(middles)):
         return None
     means, spreads = [], []
     for where, middle in zip(sure, middles):

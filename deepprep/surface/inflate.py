@@ -25,8 +25,14 @@ STEP, MOMENTUM = 0.9, 0.9
 COLLAPSED = 0.05
 """Part of its white area at which a vertex of the inflated surface counts as collapsed."""
 
+STRETCHED = 2.0
+"""An edge that grew by this factor leads on along a hair."""
+
+LONGEST_HAIR = 20
+"""Edges from a collapsed vertex to the foot of its hair, at most."""
+
 COLLAR = 3
-"""Rings of vertices around collapsed ones that give way with them."""
+"""Rings of vertices around hairs that give way with them."""
 
 
 def smoothwm(white: Mesh) -> Mesh:
@@ -91,11 +97,20 @@ def without_hairs(inflated: Mesh, smooth: Mesh) -> Mesh:
     Returns
     -------
     Mesh
-        Each collapsed vertex, and :data:`COLLAR` rings around, at the mean of its neighbours (a
+        Each vertex of a hair, and of :data:`COLLAR` rings around, at the mean of its neighbours (a
         harmonic map of the graph); the others where they were.
     """
     mean = neighbour_mean(inflated)
     loose = inflated.vertex_areas < COLLAPSED * smooth.vertex_areas
+    row, col = mean.tocoo().coords
+    after, before = (
+        np.linalg.norm(mesh.vertices[row] - mesh.vertices[col], axis=1)
+        for mesh in (inflated, smooth)
+    )
+    grown = after > STRETCHED * before
+    along = sparse.csr_matrix((np.ones(grown.sum()), (row[grown], col[grown])), shape=mean.shape)
+    for _ in range(LONGEST_HAIR):
+        loose = loose | (along @ loose.astype(np.float64) > 0)
     for _ in range(COLLAR):
         loose = loose | (mean @ loose.astype(np.float64) > 0)
     if loose.all() or not loose.any():

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
 from deepprep.data import surface_atlases as atlases
+from deepprep.interfaces.mesh_files import write_shape_gii, write_surf_gii
 from deepprep.surface.group_spaces import GROUP_SPACES, metric_on_group
 from deepprep.surface.mesh import Mesh
+from deepprep.surface.spherical_registration import unit_length
 
 RESULTS = Path(__file__).parent / "results" / "surface_resampling.md"
-LEFT = GiftiMetaData({"AnatomicalStructurePrimary": "CortexLeft"})
 WARP = 0.08
 """Amplitude of the waves that move the subject's vertices, in radii."""
 
@@ -33,23 +33,17 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     draw = np.random.default_rng(0)
     sphere = atlases.fsaverage_sphere(7)
-    unit = sphere.vertices / np.linalg.norm(sphere.vertices, axis=1, keepdims=True)
+    unit = unit_length(sphere.vertices)
     moved = unit + WARP * np.sin(5 * unit @ draw.normal(size=(3, 3)) + draw.uniform(0, 6, 3))
-    subject = Mesh(100 * moved / np.linalg.norm(moved, axis=1, keepdims=True), sphere.faces)
-    # any surface will do for the areas: vertices pulled in and out
-    radius = 60 + 10 * np.sin(20 * unit[:, 0]) + 5 * np.cos(25 * unit[:, 1])
-    anatomy = Mesh(unit * radius[:, None], sphere.faces)
+    subject = sphere.moved(100 * unit_length(moved))
+    anatomy = dented(sphere)
     metric = 2.5 + np.sin(30 * unit[:, 2]) + draw.normal(0, 0.5, len(unit))
     region = unit[:, 0] > -0.6
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for space in GROUP_SPACES:
             target = atlases.group_sphere(space.freesurfer_name, space.density, "lh")
-            wide = target.vertices / np.linalg.norm(target.vertices, axis=1, keepdims=True)
-            group = Mesh(
-                wide * (60 + 10 * np.sin(20 * wide[:, 0]) + 5 * np.cos(25 * wide[:, 1]))[:, None],
-                target.faces,
-            )
+            group = dented(target)
             for mask in (None, region):
                 ours = metric_on_group(
                     metric, subject, target, anatomy.vertex_areas, group.vertex_areas, mask=mask
@@ -72,6 +66,13 @@ def main() -> None:
     )
 
 
+def dented(sphere: Mesh) -> Mesh:
+    """A sphere pulled in and out: any surface will do for the areas."""
+    unit = unit_length(sphere.vertices)
+    radius = 60 + 10 * np.sin(20 * unit[:, 0]) + 5 * np.cos(25 * unit[:, 1])
+    return sphere.moved(unit * radius[:, None])
+
+
 def by_workbench(
     folder: Path,
     metric: np.ndarray,
@@ -83,11 +84,12 @@ def by_workbench(
 ) -> np.ndarray:
     """What ``wb_command -metric-resample`` makes of a metric."""
     for name, mesh in {"s": subject, "t": target, "sa": anatomy, "ta": group}.items():
-        save_surface(mesh, folder / f"{name}.surf.gii", "a" in name)
-    save_metric(metric, folder / "in.shape.gii")
+        kind = "midthickness" if "a" in name else "sphere"
+        write_surf_gii(folder / f"{name}.surf.gii", mesh, "L", kind)
+    write_shape_gii(folder / "in.shape.gii", metric, "L", "metric")
     roi: list[str] = []
     if mask is not None:
-        save_metric(mask.astype(float), folder / "roi.shape.gii")
+        write_shape_gii(folder / "roi.shape.gii", mask, "L", "region")
         roi = ["-current-roi", "roi.shape.gii"]
     subprocess.run(
         [
@@ -97,23 +99,6 @@ def by_workbench(
         check=True, cwd=folder,
     )  # fmt: skip
     return np.asarray(nib.load(folder / "out.shape.gii").darrays[0].data, dtype=float)
-
-
-def save_surface(mesh: Mesh, path: Path, anatomical: bool) -> None:
-    """GIFTI geometry of a left hemisphere."""
-    kind = "ANATOMICAL" if anatomical else "SPHERICAL"
-    meta = GiftiMetaData({"AnatomicalStructurePrimary": "CortexLeft", "GeometricType": kind})
-    arrays = [
-        GiftiDataArray(mesh.vertices.astype(np.float32), "NIFTI_INTENT_POINTSET", meta=meta),
-        GiftiDataArray(mesh.faces.astype(np.int32), "NIFTI_INTENT_TRIANGLE"),
-    ]
-    GiftiImage(darrays=arrays).to_filename(path)
-
-
-def save_metric(values: np.ndarray, path: Path) -> None:
-    """GIFTI metric of a left hemisphere."""
-    array = GiftiDataArray(values.astype(np.float32), "NIFTI_INTENT_SHAPE")
-    GiftiImage(darrays=[array], meta=LEFT).to_filename(path)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ class Borders:
     Attributes
     ----------
     tissues : tuple of tuple of int
-        FreeSurfer numbers of the structures of each tissue, the darkest tissue first. Structures of
-        one tissue keep their shares of it.
+        FreeSurfer numbers of the structures of each tissue, the darkest tissue first. The image does
+        not tell structures of one tissue apart.
     halfway : tuple of int
         Tissues (by place) with one spread, that of their geometric mean: the border between them is
         half-way between their local means, where a voxel holds as much of the one as of the other.

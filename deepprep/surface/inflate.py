@@ -21,7 +21,6 @@ STEPS = 10
 STEP, MOMENTUM = 0.9, 0.9
 """Part of the movement taken, and of the last one kept."""
 
-
 COLLAPSED = 0.05
 """Part of its white area at which a vertex of the inflated surface counts as collapsed."""
 
@@ -102,15 +101,14 @@ def without_hairs(inflated: Mesh, smooth: Mesh) -> Mesh:
     """
     mean = neighbour_mean(inflated)
     loose = inflated.vertex_areas < COLLAPSED * smooth.vertex_areas
-    row, col = mean.tocoo().coords
+    edges = inflated.edges
     after, before = (
-        np.linalg.norm(mesh.vertices[row] - mesh.vertices[col], axis=1)
+        np.linalg.norm(mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]], axis=1)
         for mesh in (inflated, smooth)
     )
-    grown = after > STRETCHED * before
-    along = sparse.csr_matrix((np.ones(grown.sum()), (row[grown], col[grown])), shape=mean.shape)
+    drawn = edges[after > STRETCHED * before]
     for _ in range(LONGEST_HAIR):
-        loose = loose | (along @ loose.astype(np.float64) > 0)
+        loose[drawn[loose[drawn].any(axis=1)]] = True
     for _ in range(COLLAR):
         loose = loose | (mean @ loose.astype(np.float64) > 0)
     if loose.all() or not loose.any():

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.interpolate import make_interp_spline
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
 from deepprep.registration.velocity import (
+    TINY,
     Smoother,
+    along_axes,
     border_window,
     exponential,
     identity,
@@ -35,6 +38,9 @@ FINAL_STEP_VOX = 0.3
 MAX_SMOOTHINGS = 50
 """Passes of local smoothing against folding; none to three are usual."""
 
+FINE_MM = (0.9, 1.5)
+"""Voxels of the fixed image between these carry the maps; others are joined or divided."""
+
 
 @dataclass(frozen=True)
 class DeformableResult:
@@ -47,7 +53,7 @@ class DeformableResult:
     inverse : Displacement
         Undoes ``forward``; acts after ``init`` was inverted. Same lattice.
     velocity : Displacement
-        The stationary velocity in mm; ``forward`` is its flow over unit time.
+        The stationary velocity in mm, on its own lattice; ``forward`` is its flow over unit time.
     init : Affine
         Fixed points to moving points.
     log : dict
@@ -136,8 +142,46 @@ def refine(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:
     return sample(velocity, ident * scale + shift, "zeros") / scale
 
 
-def _embed(velocity: torch.Tensor, grid: Grid, fixed: Grid) -> tuple[torch.Tensor, Grid]:
-    """The velocity, zero beyond its lattice, on one that covers the fixed image as well."""
+def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
+    """The fixed image's own voxels where ``grid`` lies; several to one, or one to several, to about 1 mm.
+
+    A map that is kept at the voxel centres at which it is applied is the same map there however a
+    reader interpolates between them.
+    """
+    zooms = fixed.zooms_mm
+    low, high = FINE_MM
+    joined = np.where(zooms < low, np.ceil(low / zooms - 1e-6), 1.0)
+    step = joined / np.where(zooms > high, np.ceil(zooms / high - 1e-6), 1.0)
+    ends = np.array([[0, 0, 0], np.array(grid.shape) - 1]) @ grid.affine[:3, :3].T
+    ends = (ends + grid.affine[:3, 3]) @ fixed.ras2vox[:3, :3].T + fixed.ras2vox[:3, 3]
+    first = np.ceil(ends[0] / step - 1e-6)
+    shape = np.floor(ends[1] / step + 1e-6) - first + 1
+    return _part(fixed, step, first, shape)
+
+
+def _part(fixed: Grid, step: np.ndarray, first: np.ndarray, shape: np.ndarray) -> Grid:
+    """``shape`` voxels of ``step`` fixed voxels each, from the one of that number on."""
+    affine = fixed.affine.copy()
+    affine[:3, 3] += fixed.affine[:3, :3] @ (first * step)
+    affine[:3, :3] = fixed.affine[:3, :3] * step
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def _refine_smoothly(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:
+    """As ``refine``, by cubic splines: no kinks where voxels of the coarse lattice meet."""
+    to_coarse = coarse.ras2vox @ fine.affine
+    matrices = []
+    for axis, (n, m) in enumerate(zip(coarse.shape, fine.shape)):
+        at = to_coarse[axis, axis] * np.arange(m) + to_coarse[axis, 3]
+        rows = make_interp_spline(np.arange(n), np.eye(n), k=3)(np.clip(at, 0, n - 1))
+        rows[np.abs(rows) < TINY] = 0.0
+        matrices.append(torch.from_numpy(rows.astype(np.float32)).to(velocity.device))
+    scale = torch.tensor(np.diag(to_coarse)[:3].copy(), dtype=torch.float32)
+    return along_axes(velocity, matrices) / scale.to(velocity.device).reshape(3, 1, 1, 1)
+
+
+def _embed(field_vox: torch.Tensor, grid: Grid, fixed: Grid) -> tuple[torch.Tensor, Grid]:
+    """The field, zero beyond its lattice, on one that covers the fixed image as well."""
     corners = np.array([[0, 0, 0], np.array(fixed.shape) - 1]) @ fixed.affine[:3, :3].T
     corners = (corners + fixed.affine[:3, 3]) @ grid.ras2vox[:3, :3].T + grid.ras2vox[:3, 3]
     before = np.maximum(np.ceil(-corners[0] - 1e-6), 0).astype(int)
@@ -145,43 +189,64 @@ def _embed(velocity: torch.Tensor, grid: Grid, fixed: Grid) -> tuple[torch.Tenso
     pad = [int(n) for axis in (2, 1, 0) for n in (before[axis], after[axis])]
     affine = grid.affine.copy()
     affine[:3, 3] -= grid.affine[:3, :3] @ before
-    padded = torch.nn.functional.pad(velocity, pad)
+    padded = torch.nn.functional.pad(field_vox, pad)
     return padded, Grid((padded.shape[1], padded.shape[2], padded.shape[3]), affine)
 
 
 def finish(
     velocity: torch.Tensor, grid: Grid, fixed: Grid, init: Affine, log: dict
 ) -> DeformableResult:
-    """Flow, inverse and proof that neither folds; smooths the velocity where they would."""
-    ident = identity(grid.shape, velocity.device)
+    """Flow, inverse and proof that neither folds; smooths the velocity where they would.
+
+    The maps lie on the fixed image's own voxels (``voxel_lattice``). Whether they fold is seen
+    first on the lattice of the velocity, which is quicker.
+    """
+    fine = voxel_lattice(fixed, grid)
     smooth = Smoother(grid.shape, 1.5, device=velocity.device)
     window = border_window(grid.shape, 4, velocity.device)
+    edge = border_window(fine.shape, 2, velocity.device)
     smoothings = 0
     while True:
-        forward = exponential(velocity, ident, FINAL_STEP_VOX)
-        tight = corner_determinant(to_displacement(forward, grid))
+        tight, on = _both_ways(velocity, grid)[2], grid
         if tight.min() > MIN_JACOBIAN:
-            inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX), ident)
-            tight = np.minimum(tight, corner_determinant(to_displacement(inverse, grid)))
+            refined = _refine_smoothly(velocity, grid, fine) * edge
+            forward, inverse, tight = _both_ways(refined, fine)
+            on = fine
             if tight.min() > MIN_JACOBIAN:
                 break
         if smoothings == MAX_SMOOTHINGS:
             raise RuntimeError("the registration folds however smooth its velocity is made")
         smoothings += 1
-        share = _near(tight < 2 * MIN_JACOBIAN, smoothings, velocity.device)
+        share = _near(tight < 2 * MIN_JACOBIAN, on, grid, smoothings, velocity.device)
         velocity = (velocity + share * (smooth(velocity) - velocity)) * window
     log["smoothed_against_folding"] = smoothings
     log["smallest_jacobian"] = round(float(tight.min()), 4)
-    there, back, flow = (
-        to_displacement(*_embed(f, grid, fixed)) for f in (forward, inverse, velocity)
-    )
+    there, back = (to_displacement(*_embed(f, fine, fixed)) for f in (forward, inverse))
+    flow = to_displacement(*_embed(velocity, grid, fixed))
     return DeformableResult(there, back, flow, init, log)
 
 
-def _near(cells: np.ndarray, reach_vox: int, device: torch.device) -> torch.Tensor:
-    """(X, Y, Z) weights: one at the marked cells, fading to zero a few voxels away."""
+def _both_ways(velocity: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Flow, its inverse, and the smaller determinant of both at the corners of each cell."""
+    ident = identity(grid.shape, velocity.device)
+    forward = exponential(velocity, ident, FINAL_STEP_VOX)
+    tight = corner_determinant(to_displacement(forward, grid))
+    if tight.min() <= MIN_JACOBIAN:
+        return forward, -forward, tight
+    inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX), ident)
+    return forward, inverse, np.minimum(tight, corner_determinant(to_displacement(inverse, grid)))
+
+
+def _near(
+    cells: np.ndarray, on: Grid, grid: Grid, reach_vox: int, device: torch.device
+) -> torch.Tensor:
+    """(X, Y, Z) weights on ``grid``: one at the marked cells of ``on``, fading to zero a few voxels away."""
     # each pass reaches further, so that in the end the whole field is smoothed
-    marked = np.pad(cells, [(0, 1)] * 3)
+    to_grid = grid.ras2vox @ on.affine
+    at = np.argwhere(cells) @ to_grid[:3, :3].T + to_grid[:3, 3]
+    at = np.clip(np.rint(at).astype(int), 0, np.array(grid.shape) - 1)
+    marked = np.zeros(grid.shape, bool)
+    marked[tuple(at.T)] = True
     distance = ndimage.distance_transform_edt(~marked)
     weight = np.clip(1.5 - distance / (2.0 + 2.0 * reach_vox), 0.0, 1.0)
     return torch.from_numpy(weight.astype(np.float32)).to(device)

@@ -6,6 +6,8 @@ A map is ``x -> x + u(x)``; scaling and squaring follows Arsigny et al. 2006.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -58,10 +60,15 @@ class Smoother:
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Filter the last three axes of (C, X, Y, Z)."""
-        a, b, c = self.matrices
-        values = torch.einsum("xa,cayz->cxyz", a, values)
-        values = torch.einsum("yb,cxbz->cxyz", b, values)
-        return values @ c.T
+        return along_axes(values, self.matrices)
+
+
+def along_axes(values: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(C, X, Y, Z) with each of the last three axes multiplied by its matrix (new size, size)."""
+    a, b, c = matrices
+    values = torch.einsum("xa,cayz->cxyz", a, values)
+    values = torch.einsum("yb,cxbz->cxyz", b, values)
+    return values @ c.T
 
 
 def identity(shape: tuple[int, ...], device: str | torch.device = "cpu") -> torch.Tensor:

@@ -6,8 +6,9 @@ import torch
 from scipy import ndimage
 
 from deepprep.image.resample import resample
-from deepprep.image.volume import Volume
+from deepprep.image.volume import Grid, Volume
 from deepprep.registration.diffeomorphic import ChannelPair, Level, register_diffeomorphic
+from deepprep.registration.flow import _refine_smoothly, lattice, voxel_lattice
 from deepprep.registration.transforms import (
     Affine,
     Chain,
@@ -93,6 +94,55 @@ def test_field_covers_the_fixed_image_and_fades_to_nothing(warped):
     assert (voxels < np.array(result.forward.grid.shape) - 0.5).all()
     assert np.abs(result.forward.field[0]).max() == 0
     assert np.abs(result.forward.field[..., -1, :]).max() == 0
+
+
+def test_maps_lie_on_the_voxels_of_the_fixed_image(warped):
+    fixed, *_, result = warped
+    # 2.5 mm voxels are halved
+    at = fixed.grid.ras2vox @ result.forward.affine
+    np.testing.assert_allclose(at[:3, :3], np.eye(3) / 2, atol=1e-12)
+    np.testing.assert_allclose(at[:3, 3] * 2, np.rint(at[:3, 3] * 2), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("zooms", "step"),
+    [((1, 1, 1), 1), ((0.4, 0.7, 2), (3, 2, 0.5)), ((3, 1.5, 1.6), (0.5, 1, 0.5))],
+)
+def test_voxels_are_joined_or_divided_to_about_one_millimetre(zooms, step):
+    affine = motion((10, 20, 30), (3, -4, 5)).matrix @ np.diag([*zooms, 1.0])
+    fixed = Grid((40, 50, 30), affine)
+    work = lattice(fixed, np.ones(fixed.shape, bool), 1.5)
+    found = voxel_lattice(fixed, work)
+    at = fixed.ras2vox @ found.affine
+    np.testing.assert_allclose(at[:3, :3], np.diag(np.broadcast_to(step, 3)), atol=1e-9)
+    first = at[:3, 3] / np.broadcast_to(step, 3)
+    np.testing.assert_allclose(first, np.rint(first), atol=1e-6)
+    # all of the working lattice but what is less than one voxel at its ends
+    ends = np.array([[0, 0, 0], np.array(found.shape) - 1]) @ found.affine[:3, :3].T
+    ends = (ends + found.affine[:3, 3]) @ work.ras2vox[:3, :3].T + work.ras2vox[:3, 3]
+    room = found.zooms_mm / 1.5 + 1e-6
+    assert (ends[0] > -1e-6).all() and (ends[0] < room).all()
+    left = np.array(work.shape) - 1 - ends[1]
+    assert (left > -1e-6).all() and (left < room).all()
+
+
+def test_a_velocity_is_refined_without_kinks():
+    coarse, fine = Grid((12, 13, 14), np.diag([1.5, 1.5, 1.5, 1])), np.diag([1.0, 1.0, 1.0, 1])
+    fine[:3, 3] = 2.0
+    fine = Grid((11, 12, 13), fine)
+
+    # a cubic of the position is met exactly, and voxels become larger in number
+    def cubic(grid):
+        x, y, z = np.moveaxis(grid.points_ras(), -1, 0)
+        return np.stack([(x / 9) ** 3, y * z / 99, 1 + x * 0])
+
+    velocity = torch.from_numpy((cubic(coarse) / 1.5).astype(np.float32))
+    np.testing.assert_allclose(_refine_smoothly(velocity, coarse, fine), cubic(fine), atol=1e-4)
+
+
+def test_no_weight_of_a_gaussian_is_a_denormal():
+    for matrix in Smoother((120, 90, 60), 0.7).matrices:
+        assert matrix[matrix > 0].min() > 1e-8
 
 
 def test_equal_images_stay_where_they_are():

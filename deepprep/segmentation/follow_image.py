@@ -36,12 +36,17 @@ class Borders:
     first_only : bool
         What is not the first tissue keeps its shares of the rest: the borders between the others
         stay where they were.
+    scaled : int, optional
+        Tissue (by place) whose local mean is its mean in the head times how bright the last tissue is
+        there. Cortex with much myelin is brighter than other cortex: a mean of its own would move the
+        border further into white matter.
     """
 
     tissues: tuple[tuple[int, ...], ...]
     halfway: tuple[int, ...]
     around: tuple[int, ...] = ()
     first_only: bool = False
+    scaled: int | None = None
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -49,7 +54,7 @@ class Borders:
         return tuple(label for tissue in self.tissues for label in tissue)
 
 
-CORTEX = Borders(((24,), (3, 42), (2, 41)), halfway=(1, 2))
+CORTEX = Borders(((24,), (3, 42), (2, 41)), halfway=(1, 2), scaled=1)
 """Sulcal fluid, cortex and white matter."""
 
 VENTRICLES = Borders(
@@ -126,7 +131,7 @@ def follow_image(
     log_prior = np.log(np.maximum(prior / np.maximum(total, 1e-6), LEAST_PRIOR))
     now = np.exp(log_prior)
     for _ in range(ROUNDS):
-        looks = _appearance(data, now, total, tissue, shown, zooms_mm, borders.halfway)
+        looks = _appearance(data, now, total, tissue, shown, zooms_mm, borders)
         if looks is None:
             return False
         for i, t in enumerate(tissue):
@@ -174,7 +179,7 @@ def _appearance(
     tissue: list[int],
     shown: np.ndarray,
     zooms_mm: np.ndarray,
-    halfway: tuple[int, ...],
+    borders: Borders,
 ) -> list[np.ndarray] | None:
     """Negative log-likelihood of each tissue at each voxel."""
     sure, middles = [], []
@@ -194,8 +199,10 @@ def _appearance(
         means.append(local_mean(data, core, middle, zooms_mm))
         spread = float(np.std((data - means[-1])[core]))
         spreads.append(max(spread, LEAST_SPREAD * brightest))
-    common = float(np.exp(np.mean([np.log(spreads[t]) for t in halfway])))
-    for t in halfway:
+    if borders.scaled is not None:
+        means[borders.scaled] = middles[borders.scaled] * means[-1] / brightest
+    common = float(np.exp(np.mean([np.log(spreads[t]) for t in borders.halfway])))
+    for t in borders.halfway:
         spreads[t] = common
     out = []
     for mean, spread in zip(means, spreads):

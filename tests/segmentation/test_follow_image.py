@@ -1,5 +1,7 @@
 """Borders of cortex that the image moves, and images that move nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,20 @@ def test_nothing_is_done_far_from_what_it_is_about_or_without_it() -> None:
     assert follow_image(wide, far, np.ones(wide.shape, bool), CLASSES, np.ones(3), near)
     assert np.array_equal(far[:, :25], before[:, :25])
     assert set(CORTEX.labels) == {24, 3, 42, 2, 41}
+
+
+def test_bright_cortex_does_not_move_its_border() -> None:
+    # a third of cortex has much myelin; what lies at its border is nearer to white matter than to
+    # other cortex, but not than to this one
+    image, posterior, truth = slabs(0.06)
+    image[:, 20:][truth[:, 20:] == class_of(3)] += 0.12
+    image[13:17, 20:] = 0.86
+    posterior[class_of(3), 13:17] = posterior[class_of(2), 13:17] = 0.49
+    posterior[class_of(24), 13:17] = 0.02
+    share = {}
+    for borders in (CORTEX, replace(CORTEX, scaled=None)):
+        found = posterior.copy()
+        inside = np.ones(truth.shape, bool)
+        assert follow_image(image, found, inside, CLASSES, np.full(3, 4.0), borders)
+        share[borders.scaled] = (found.argmax(0)[13:17, 24:28, 3:-3] == class_of(2)).mean()
+    assert share[1] > 0.7 and share[None] < 0.3

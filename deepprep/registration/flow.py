@@ -233,7 +233,7 @@ def _both_ways(velocity: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.
     tight = corner_determinant(to_displacement(forward, grid))
     if tight.min() <= MIN_JACOBIAN:
         return forward, -forward, tight
-    inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX), ident)
+    inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX))
     return forward, inverse, np.minimum(tight, corner_determinant(to_displacement(inverse, grid)))
 
 

@@ -11,10 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from deepprep.registration.warping import pull_trilinear
+from deepprep.registration.warping import invert_field, pull_trilinear
 
 TINY = 1e-7
 """Weight of a Gaussian that is left out, against the middle's."""
+
+INVERSE_TOLERANCE_VOX = 1e-3
+"""Residual of an inverse, at the voxels of its lattice, that is good enough."""
+
+INVERSE_ROUNDS = 20
+"""Evaluations at a voxel; two are usual."""
 
 MAX_SQUARINGS = 10
 """A field that needs more steps is not a plausible anatomy."""
@@ -124,25 +130,17 @@ def exponential(
     return field
 
 
-def invert(
-    field: torch.Tensor, guess: torch.Tensor, ident: torch.Tensor, iterations: int = 8
-) -> torch.Tensor:
+def invert(field: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
     """Displacement ``w`` with ``w(x) + field(x + w(x)) = 0``, from a good guess.
 
-    A fixed-point step is kept only where it brings the residual down, so that the guess is
-    never made worse.
+    Parameters
+    ----------
+    field, guess : (3, X, Y, Z) tensors
+        Voxels. On a GPU they are brought to the CPU for it and back.
     """
-    residual = compose(guess, field, ident)
-    size = (residual**2).sum(0)
-    for _ in range(iterations):
-        trial = guess - residual
-        new_residual = compose(trial, field, ident)
-        new_size = (new_residual**2).sum(0)
-        better = (new_size < size)[None]
-        guess = torch.where(better, trial, guess)
-        residual = torch.where(better, new_residual, residual)
-        size = torch.where(better[0], new_size, size)
-    return guess
+    given = (t.cpu().contiguous().numpy() for t in (field, guess))
+    found = invert_field(*given, INVERSE_TOLERANCE_VOX, INVERSE_ROUNDS)
+    return torch.from_numpy(found).to(field.device)
 
 
 def border_window(

@@ -54,7 +54,7 @@ def ReconstructHemisphere(
     weights : list of str
         Stamps of these files: other weights are another input.
     device : str
-        Torch device of a network.
+        Torch device of a network and of the placement of vertices.
     label : str
         Subject, for messages.
 
@@ -80,7 +80,9 @@ def ReconstructHemisphere(
         level = None
         if engine != SEGMENTATION:
             level = engine_level(engine, files[0], SIDES[side], found, head, device=device)
-        hemisphere = reconstruct_hemisphere(SIDES[side], head, found, inside, level=level)
+        hemisphere = reconstruct_hemisphere(
+            SIDES[side], head, found, inside, level=level, device=device
+        )
     except ValueError as err:
         raise StageError(
             f"The surfaces of the {SIDES[side]} hemisphere could not be made: {err}; check the T1w image "

@@ -110,7 +110,7 @@ class Mesh:
     @cached_property
     def vertex_normals(self) -> np.ndarray:
         """(V, 3) outward unit normals, weighted by area."""
-        return _vertex_normals(self.vertices, self.faces)
+        return vertex_normals(self.vertices, self.faces)
 
     @property
     def area_mm2(self) -> float:
@@ -146,7 +146,8 @@ def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
 
 
 @compiled(nogil=True)
-def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(V, 3) unit normals of (V, 3) vertices, weighted by the area of the (F, 3) faces around them."""
     out = np.zeros((len(vertices), 3))
     for f in range(len(faces)):
         x, y, z = _doubled_area(vertices, faces[f])

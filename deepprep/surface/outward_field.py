@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from deepprep.image.compiled import compiled
 from deepprep.image.volume import Grid
@@ -16,6 +17,7 @@ from deepprep.surface.front import march_front
 from deepprep.surface.mesh import Mesh
 from deepprep.surface.mesh_distance import distance_near, grid_around
 from deepprep.surface.scan_conversion import fill_mesh
+from deepprep.surface.vertex_tensors import LinearSampler
 
 SPACING_MM = 0.5
 """Lattice of the front."""
@@ -109,47 +111,35 @@ def _gradient(times: np.ndarray, speed: np.ndarray, spacing: float, buried: floa
     return out
 
 
-def outward_velocity(field: OutwardField, points_ras: np.ndarray) -> np.ndarray:
-    """(V, 3) velocity of the front at points: length 1 in free cortex, small where fronts meet."""
-    at = (points_ras - field.grid.affine[:3, 3]) / SPACING_MM
-    return _velocity(field.direction, at)
+class OutwardVelocity:
+    """Velocity of the front at points: length 1 in free cortex, small where fronts meet.
 
+    Parameters
+    ----------
+    field : OutwardField
+    device : str
+        Torch device.
+    """
 
-@compiled(nogil=True)
-def _velocity(g: np.ndarray, points: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(points), 3))
-    d = np.empty(3)
-    for v in range(len(points)):
-        length = min(_direction(g, points[v], d), 1.2)
-        for k in range(3):
-            out[v, k] = length * d[k]
-    return out
+    def __init__(self, field: OutwardField, device: str = "cpu") -> None:
+        known = np.isfinite(field.direction[..., 0])
+        channels = np.empty((4, *known.shape), np.float32)
+        channels[3] = known
+        for axis in range(3):
+            channels[axis] = np.where(known, field.direction[..., axis], 0)
+        self._sample = LinearSampler(channels, field.grid.ras2vox, device)
+        self._low = field.grid.affine[:3, 3]
+        self._high = self._low + SPACING_MM * (np.array(known.shape) - 1)
 
-
-@compiled(nogil=True)
-def _direction(g: np.ndarray, p: np.ndarray, d: np.ndarray) -> float:
-    """Unit direction at a point, trilinear; returns the length before scaling (0 outside)."""
-    d[:] = 0.0
-    for k in range(3):
-        if not (0 <= p[k] < g.shape[k] - 1):
-            return 0.0
-    i, j, k = int(p[0]), int(p[1]), int(p[2])
-    total = 0.0
-    x, y, z = p[0] - i, p[1] - j, p[2] - k
-    for a in range(2):
-        for b in range(2):
-            for c in range(2):
-                if np.isnan(g[i + a, j + b, k + c, 0]):
-                    continue
-                w = (x if a else 1 - x) * (y if b else 1 - y) * (z if c else 1 - z)
-                total += w
-                for m in range(3):
-                    d[m] += w * g[i + a, j + b, k + c, m]
-    if total > 0:
-        for m in range(3):
-            d[m] /= total
-    length = np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
-    if length > 0:
-        for m in range(3):
-            d[m] /= length
-    return length
+    def __call__(self, points_ras: torch.Tensor) -> torch.Tensor:
+        """(V, 3) at (V, 3) points, RAS mm; 0 outside of the field."""
+        found = self._sample(points_ras)
+        # the mean over those of the eight corners that say something
+        velocity = found[:, :3] / found[:, 3:].clamp(min=1e-6)
+        low, high = (
+            torch.as_tensor(end, dtype=points_ras.dtype, device=points_ras.device)
+            for end in (self._low, self._high)
+        )
+        inside = ((points_ras >= low) & (points_ras < high)).all(dim=1, keepdim=True)
+        length = velocity.norm(dim=1, keepdim=True)
+        return velocity * inside * (1.2 / length.clamp(min=1.2))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, sparse
+import torch
+from scipy import ndimage
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.outward_field import outward_field, outward_grid, outward_velocity
-from deepprep.surface.profiles import image_box, sample_points, sample_profiles, spline_image
-from deepprep.surface.vertex_smoothing import (
-    neighbour_mean,
-    smooth_positions,
-)
-from deepprep.surface.white_placement import GREY_DEPTH_MM, robust_mean
+from deepprep.surface.outward_field import OutwardVelocity, outward_field, outward_grid
+from deepprep.surface.profiles import image_box, spline_image
+from deepprep.surface.vertex_smoothing import filter_positions, within_surface
+from deepprep.surface.vertex_tensors import LinearSampler, SplineSampler, SurfaceTensors
+from deepprep.surface.white_placement import grey_level
 
 N_STEPS = 54
 """Steps of growth; 5 mm of cortex take 25, the rest settles valleys and noise."""
@@ -92,7 +91,9 @@ class PialLimits:
     room: Volume
 
 
-def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray) -> Mesh:
+def place_pial(
+    white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray, device: str = "cpu"
+) -> Mesh:
     """Grow the pial surface from a white surface.
 
     All vertices move at once along the arrival time of a front from the white surface
@@ -108,47 +109,50 @@ def place_pial(white: Mesh, image: Volume, limits: PialLimits, free: np.ndarray)
     limits : PialLimits
     free : (V,) bool array
         Vertices under cortex; elsewhere the pial surface is the white surface.
+    device : str
+        Torch device; the front itself grows on the CPU.
 
     Returns
     -------
     Mesh
         Triangles of ``white``.
     """
-    mean = neighbour_mean(white)
-    spline = spline_image(image, white.vertices)
-    loose = free.astype(np.float64)
-    outer = sample_profiles(
-        spline, white.vertices, white.vertex_normals, np.linspace(*GREY_DEPTH_MM, 4)
-    )
-    grey = robust_mean(mean, np.median(outer, axis=1), loose)
-    fluid = np.minimum(sample_linear_at(limits.fluid, white.vertices), 0.9 * grey)
+    surface = SurfaceTensors(white, device)
+    start, mean = surface.vertices, surface.mean
+    sample = SplineSampler(spline_image(image, white.vertices), device)
+    loose = surface.tensor(free)
+    grey = grey_level(sample, mean, start, surface.normals(start), loose)
+    fluid = torch.minimum(LinearSampler.of(limits.fluid, device)(start), 0.9 * grey)
     gap = grey - fluid
     grid = outward_grid(white)
-    speed = _speed(image, grid, float(np.median(grey[free])), float(np.median(fluid[free])))
+    under = loose > 0
+    speed = _speed(image, grid, float(grey[under].quantile(0.5)), float(fluid[under].quantile(0.5)))
     speed[_on_grid(limits.room, grid) < -BEYOND_MM] = LEAST_SPEED
-    field = outward_field(white, grid, speed)
-    share = _taper(mean, loose)
-    darkest = _darkest_near(image, white.vertices)
-    mesh = white
+    velocity = OutwardVelocity(outward_field(white, grid, speed), device)
+    most = MOST_MM * _taper(mean, loose)
+    darkest = LinearSampler.of(_darkest_near(image, white.vertices), device)
+    room = LinearSampler.of(limits.room, device)
+    at = start
     for step in range(N_STEPS):
-        normals = mesh.vertex_normals
-        ahead, along = _gated(outward_velocity(field, mesh.vertices), normals)
-        values = sample_points(spline, mesh.vertices)
-        thin = (sample_linear_at(darkest, mesh.vertices) - fluid) / gap
-        level = GREY_SHARE + (1.0 - GREY_SHARE) * np.clip(thin, 0.0, THIN_FLUID)
-        forward = np.clip(((values - fluid) / gap - level) / SOFTNESS, -1.0, 1.0)
-        room = sample_linear_at(limits.room, mesh.vertices)
-        forward = np.minimum(forward, np.clip(room / LIMIT_MM, -1.0, 1.0))
-        far = np.linalg.norm(mesh.vertices - white.vertices, axis=1)
-        forward = np.minimum(forward, np.clip((share * MOST_MM - far) / LIMIT_MM, -1.0, 1.0))
+        normals = surface.normals(at)
+        ahead, along = _gated(velocity(at), normals)
+        thin = ((darkest(at) - fluid) / gap).clamp(0.0, THIN_FLUID)
+        level = GREY_SHARE + (1.0 - GREY_SHARE) * thin
+        forward = (((sample(at) - fluid) / gap - level) / SOFTNESS).clamp(-1.0, 1.0)
+        far = (at - start).norm(dim=1)
+        for left_mm in (room(at), most - far):
+            forward = torch.minimum(forward, (left_mm / LIMIT_MM).clamp(-1.0, 1.0))
         move = (along + ahead[:, None] * normals) * forward[:, None]
         for _ in range(2):
             move = 0.5 * (move + mean @ move)
-        moved = _spread(mesh.moved(mesh.vertices + STEP_MM * move), white, mean)
+        moved = at + STEP_MM * move
+        # even the displacements from the white surface, along the surface
+        away = moved - start
+        moved = moved + SPREAD * within_surface(mean @ away - away, surface.normals(moved))
         if step % SMOOTH_EVERY == SMOOTH_EVERY - 1:
-            moved = smooth_positions(moved, mean, 1)
-        mesh = mesh.moved(np.where(free[:, None], moved.vertices, white.vertices))
-    return mesh
+            moved = filter_positions(moved, mean, 1)
+        at = torch.where(under[:, None], moved, start)
+    return white.moved(np.where(free[:, None], at.cpu().numpy(), white.vertices))
 
 
 def _darkest_near(image: Volume, points_ras: np.ndarray) -> Volume:
@@ -159,29 +163,19 @@ def _darkest_near(image: Volume, points_ras: np.ndarray) -> Volume:
     return Volume(ndimage.minimum_filter(data, size=tuple(size)), affine)
 
 
-def _gated(velocity: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _gated(velocity: torch.Tensor, normals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Speed along the normal and velocity along the surface, both ending where fronts meet."""
-    ahead = (velocity * normals).sum(axis=1)
-    along = velocity - ahead[:, None] * normals
-    free_way = np.linalg.norm(velocity, axis=1)
+    ahead = (velocity * normals).sum(dim=1)
     low, high = GLIDE
-    along *= np.clip((free_way - low) / (high - low), 0.0, 1.0)[:, None]
-    return np.clip((ahead - HEAD_ON) / (1.0 - HEAD_ON), -BACKWARD, 1.0), along
+    open_way = ((velocity.norm(dim=1, keepdim=True) - low) / (high - low)).clamp(0.0, 1.0)
+    along = within_surface(velocity, normals) * open_way
+    return ((ahead - HEAD_ON) / (1.0 - HEAD_ON)).clamp(-BACKWARD, 1.0), along
 
 
-def _spread(mesh: Mesh, white: Mesh, mean: sparse.csr_matrix) -> Mesh:
-    """Even the displacements from the white surface, along the surface."""
-    away = mesh.vertices - white.vertices
-    change = mean @ away - away
-    normals = mesh.vertex_normals
-    change -= (change * normals).sum(axis=1, keepdims=True) * normals
-    return mesh.moved(mesh.vertices + SPREAD * change)
-
-
-def _taper(mean: sparse.csr_matrix, loose: np.ndarray) -> np.ndarray:
+def _taper(mean: torch.Tensor, loose: torch.Tensor) -> torch.Tensor:
     """1 in cortex, falling to 0 over a few vertices at its border."""
     inner = loose
-    total = loose.copy()
+    total = loose.clone()
     for _ in range(3):
         inner = inner * (mean @ inner > 0.999)
         total += inner

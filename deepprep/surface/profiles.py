@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from deepprep.image.compiled import compiled
@@ -111,37 +112,41 @@ def sample_points(image: SplineImage, points_ras: np.ndarray) -> np.ndarray:
 
 
 def falling_crossing(
-    profiles: np.ndarray, distances_mm: np.ndarray, levels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    profiles: torch.Tensor, distances_mm: np.ndarray, levels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Where each profile falls through its level, nearest to distance 0.
 
     Parameters
     ----------
-    profiles : (V, K) array
+    profiles : (V, K) tensor
     distances_mm : (K,) array
         Increasing.
-    levels : (V,) array
+    levels : (V,) tensor
 
     Returns
     -------
-    place_mm : (V,) float array
+    place_mm : (V,) tensor
         Interpolated linearly; 0 where there is none.
-    slope : (V,) float array
+    slope : (V,) tensor
         Change of the profile there, in its units per mm; negative, 0 where there is none.
-    found : (V,) bool array
+    found : (V,) bool tensor
     """
+    at = torch.as_tensor(distances_mm, dtype=profiles.dtype, device=profiles.device)
+    step = at.diff()
     above = profiles > levels[:, None]
     falls = above[:, :-1] & ~above[:, 1:]
     before, after = profiles[:, :-1], profiles[:, 1:]
-    drop = np.where(falls, before - after, 1.0)
-    step = np.diff(distances_mm)
-    place = distances_mm[:-1] + step * np.where(falls, before - levels[:, None], 0.0) / drop
-    away = np.where(falls, np.abs(place), np.inf)
-    best = away.argmin(axis=1)
-    rows = np.arange(len(profiles))
-    found = falls[rows, best]
-    slope = np.where(found, -drop[rows, best] / step[best], 0.0)
-    return np.where(found, place[rows, best], 0.0), slope, found
+    drop = torch.where(falls, before - after, 1.0)
+    place = at[:-1] + step * torch.where(falls, before - levels[:, None], 0.0) / drop
+    away = torch.where(falls, place.abs(), torch.inf)
+    best = away.argmin(dim=1, keepdim=True)
+
+    def chosen(values: torch.Tensor) -> torch.Tensor:
+        return values.gather(1, best)[:, 0]
+
+    found = chosen(falls)
+    slope = torch.where(found, -chosen(drop) / step[best[:, 0]], 0.0)
+    return torch.where(found, chosen(place), 0.0), slope, found
 
 
 @compiled()

@@ -68,6 +68,7 @@ def reconstruct_hemisphere(
     *,
     white_posterior: np.ndarray | None = None,
     level: Volume | None = None,
+    device: str = "cpu",
 ) -> Hemisphere:
     """Reconstruct the cortical surfaces of one hemisphere.
 
@@ -86,6 +87,8 @@ def reconstruct_hemisphere(
         Level set of the white surface by another engine
         (:func:`deepprep.surface.level_set.engine_level`), mm, negative inside, isotropic; it need
         not lie on the lattice of ``t1w``. Labels and intensities give it otherwise.
+    device : str
+        Torch device on which vertices are moved; topology, front and repair are done on the CPU.
 
     Returns
     -------
@@ -105,9 +108,9 @@ def reconstruct_hemisphere(
     else:
         first = surface_of_level(level)
     cortex = cortex_vertices(first.mesh, labels, side)
-    white, white_left = untangle(place_white(first.mesh, t1w, cortex), first.mesh)
+    white, white_left = untangle(place_white(first.mesh, t1w, cortex, device), first.mesh)
     limits = pial_limits(white, t1w, labels, mask, side)
-    pial, pial_left = untangle_pial(place_pial(white, t1w, limits, cortex), white)
+    pial, pial_left = untangle_pial(place_pial(white, t1w, limits, cortex, device), white)
     smooth = smoothwm(white)
     inflated, sulc = inflate(smooth)
     middle = midthickness(white, pial)

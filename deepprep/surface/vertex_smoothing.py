@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+import torch
 from scipy import sparse
 
 from deepprep.surface.mesh import Mesh
+
+Positions = TypeVar("Positions", np.ndarray, torch.Tensor)
+"""(V, 3), mm."""
 
 
 def neighbour_mean(mesh: Mesh) -> sparse.csr_matrix:
@@ -16,50 +22,47 @@ def neighbour_mean(mesh: Mesh) -> sparse.csr_matrix:
 
 
 def smooth_values(
-    mean: sparse.csr_matrix,
-    values: np.ndarray,
-    weights: np.ndarray,
+    mean: torch.Tensor,
+    values: torch.Tensor,
+    weights: torch.Tensor,
     rounds: int,
-) -> np.ndarray:
+) -> torch.Tensor:
     """Weighted mean over a growing neighbourhood.
 
     Parameters
     ----------
-    mean : (V, V) matrix
-        Of :func:`neighbour_mean`.
-    values : (V,) or (V, K) array
-        What has weight 0 may hold anything finite.
-    weights : (V,) array
-        Not negative.
+    mean : (V, V) sparse tensor
+        Mean over neighbours.
+    values, weights : (V,) tensors
+        Weights are not negative; what has weight 0 may hold anything finite.
     rounds : int
         Each takes the half of the vertex and half of its neighbours; the standard deviation is
         about ``0.7 * sqrt(rounds)`` edges.
 
     Returns
     -------
-    array of the shape of ``values``
+    (V,) tensor
         0 where no weight arrives.
     """
-    columns = values.reshape(len(values), -1)
-    state = np.concatenate([columns * weights[:, None], weights[:, None]], axis=1)
+    state = torch.stack([values * weights, weights], dim=1)
     for _ in range(rounds):
         state = 0.5 * (state + mean @ state)
-    total = state[:, -1:]
-    return (state[:, :-1] / np.where(total > 1e-12, total, np.inf)).reshape(values.shape)
+    total = state[:, 1]
+    return torch.where(total > 1e-12, state[:, 0] / total.clamp(min=1e-12), 0.0)
 
 
 def fit_values(
-    mean: sparse.csr_matrix,
-    values: np.ndarray,
-    weights: np.ndarray,
+    mean: torch.Tensor,
+    values: torch.Tensor,
+    weights: torch.Tensor,
     stiffness: float,
     rounds: int = 30,
-) -> np.ndarray:
+) -> torch.Tensor:
     """Smooth field near values: minimum of sum w (x - v)^2 + stiffness sum |difference|^2.
 
     Jacobi iterations of the membrane; ``stiffness`` counts per neighbourhood.
     """
-    out = np.where(weights > 0, values, 0.0)
+    out = torch.where(weights > 0, values, 0.0)
     out = fill_gaps(mean, out, weights)
     for _ in range(rounds):
         out = (weights * values + stiffness * (mean @ out)) / (weights + stiffness)
@@ -67,35 +70,36 @@ def fit_values(
 
 
 def fill_gaps(
-    mean: sparse.csr_matrix, values: np.ndarray, weights: np.ndarray, rounds: int = 20
-) -> np.ndarray:
+    mean: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, rounds: int = 20
+) -> torch.Tensor:
     """Values where weights are positive, carried on to where they are 0 (0 if out of reach)."""
-    near = smooth_values(mean, values, np.minimum(weights, 1.0), rounds)
-    return np.where(weights > 0, values, near)
+    near = smooth_values(mean, values, weights.clamp(max=1.0), rounds)
+    return torch.where(weights > 0, values, near)
 
 
-def relax_tangentially(
-    mesh: Mesh, mean: sparse.csr_matrix, amount: float = 0.5, rounds: int = 1
-) -> Mesh:
-    """Move vertices within the surface towards the mean of their neighbours: even triangles."""
-    for _ in range(rounds):
-        normals = mesh.vertex_normals
-        move = mean @ mesh.vertices - mesh.vertices
-        move -= (move * normals).sum(axis=1, keepdims=True) * normals
-        mesh = mesh.moved(mesh.vertices + amount * move)
-    return mesh
+def within_surface(move: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+    """What of (V, 3) vectors lies in the surface."""
+    return move - (move * normals).sum(dim=1, keepdim=True) * normals
 
 
 def smooth_positions(
     mesh: Mesh,
     mean: sparse.csr_matrix,
     rounds: int,
+) -> Mesh:
+    """Low-pass filter of positions without shrinking (:func:`filter_positions`)."""
+    return mesh.moved(filter_positions(mesh.vertices, mean, rounds))
+
+
+def filter_positions(
+    vertices: Positions,
+    mean: sparse.csr_matrix | torch.Tensor,
+    rounds: int,
     forward: float = 0.5,
     backward: float = -0.53,
-) -> Mesh:
+) -> Positions:
     """Low-pass filter of positions without shrinking (Taubin, SIGGRAPH 1995)."""
-    vertices = mesh.vertices
     for _ in range(rounds):
         vertices = vertices + forward * (mean @ vertices - vertices)
         vertices = vertices + backward * (mean @ vertices - vertices)
-    return mesh.moved(vertices)
+    return vertices

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
+import torch
 
 from deepprep.image.volume import Volume
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.profiles import (
-    SplineImage,
-    falling_crossing,
-    sample_profiles,
-    spline_image,
-)
+from deepprep.surface.profiles import falling_crossing, spline_image
 from deepprep.surface.vertex_smoothing import (
+    filter_positions,
     fit_values,
-    neighbour_mean,
-    relax_tangentially,
-    smooth_positions,
     smooth_values,
+    within_surface,
 )
+from deepprep.surface.vertex_tensors import SplineSampler, SurfaceTensors
 
 REACH_MM = 1.5
 """How far from the surface the border is looked for."""
@@ -42,11 +37,14 @@ STIFFNESS = 0.6
 ROUNDS = 4
 """Repeated with new normals and profiles."""
 
+EVEN = 0.3
+"""Part of the way, each round, towards the middle of the neighbours within the surface: even triangles."""
+
 POLISH_ROUNDS = 1
 """Position filters after each round: what one profile's noise moved."""
 
 
-def place_white(mesh: Mesh, image: Volume, free: np.ndarray) -> Mesh:
+def place_white(mesh: Mesh, image: Volume, free: np.ndarray, device: str = "cpu") -> Mesh:
     """Move a white surface to the border of white matter and cortex.
 
     Each vertex looks along its normal for the place nearest to it where the intensity falls
@@ -63,54 +61,68 @@ def place_white(mesh: Mesh, image: Volume, free: np.ndarray) -> Mesh:
     free : (V,) bool array
         Vertices next to cortex. The others lie where intensities say nothing (ventricle, corpus
         callosum, brain stem) and stay.
+    device : str
+        Torch device.
 
     Returns
     -------
     Mesh
         Same triangles.
     """
-    spline = spline_image(image, mesh.vertices)
-    mean = neighbour_mean(mesh)
+    surface = SurfaceTensors(mesh, device)
+    sample = SplineSampler(spline_image(image, mesh.vertices), device)
+    mean, at = surface.mean, surface.vertices
     steps = np.arange(-REACH_MM, REACH_MM + 1e-6, STEP_MM)
-    loose = free.astype(np.float64)
+    loose = surface.tensor(free)
     for _ in range(ROUNDS):
-        normals = mesh.vertex_normals
-        levels, contrast = half_levels(mesh, mean, spline, normals, loose)
-        profiles = sample_profiles(spline, mesh.vertices, normals, steps)
+        normals = surface.normals(at)
+        levels, contrast = half_levels(sample, mean, at, normals, loose)
+        profiles = sample.profiles(at, normals, steps)
         place, slope, found = falling_crossing(profiles, steps, levels)
-        weights = np.clip(-slope / np.maximum(contrast, 1e-6), 0.0, 1.5) * found * loose
+        weights = (-slope / contrast.clamp(min=1e-6)).clamp(0.0, 1.5) * found * loose
         move = fit_values(mean, place, weights, STIFFNESS)
-        move = np.clip(move, -0.7, 0.7) * loose
-        mesh = mesh.moved(mesh.vertices + move[:, None] * normals)
-        polished = smooth_positions(relax_tangentially(mesh, mean, 0.3), mean, POLISH_ROUNDS)
-        mesh = mesh.moved(np.where(free[:, None], polished.vertices, mesh.vertices))
-    return mesh
+        at = at + (move.clamp(-0.7, 0.7) * loose)[:, None] * normals
+        evened = at + EVEN * within_surface(mean @ at - at, surface.normals(at))
+        polished = filter_positions(evened, mean, POLISH_ROUNDS)
+        at = torch.where(loose[:, None] > 0, polished, at)
+    return mesh.moved(np.where(free[:, None], at.cpu().numpy(), mesh.vertices))
 
 
 def half_levels(
-    mesh: Mesh,
-    mean: sparse.csr_matrix,
-    spline: SplineImage,
-    normals: np.ndarray,
-    weights: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+    sample: SplineSampler,
+    mean: torch.Tensor,
+    vertices: torch.Tensor,
+    normals: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Level between white and grey for each vertex, and their difference."""
-    inner = sample_profiles(spline, mesh.vertices, normals, np.linspace(*WHITE_DEPTH_MM, 5))
-    outer = sample_profiles(spline, mesh.vertices, normals, np.linspace(*GREY_DEPTH_MM, 4))
+    inner = sample.profiles(vertices, normals, np.linspace(*WHITE_DEPTH_MM, 5))
     # thin blades never reach the level of white matter, nor thin or buried cortex that of grey:
     # the brighter part stands for white, the middle for grey
-    white = robust_mean(mean, inner.max(axis=1), weights)
-    grey = robust_mean(mean, np.median(outer, axis=1), weights)
-    return 0.5 * (white + grey), np.maximum(white - grey, 0.0)
+    white = robust_mean(mean, inner.amax(dim=1), weights)
+    grey = grey_level(sample, mean, vertices, normals, weights)
+    return 0.5 * (white + grey), (white - grey).clamp(min=0.0)
 
 
-def robust_mean(mean: sparse.csr_matrix, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def grey_level(
+    sample: SplineSampler,
+    mean: torch.Tensor,
+    vertices: torch.Tensor,
+    normals: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """(V,) local intensity of cortex above a white surface."""
+    outer = sample.profiles(vertices, normals, np.linspace(*GREY_DEPTH_MM, 4))
+    return robust_mean(mean, outer.quantile(0.5, dim=1), weights)
+
+
+def robust_mean(mean: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Local mean over the surface of what is not far from the overall middle."""
     inside = weights > 0
     if not inside.any():
         raise ValueError("no vertex of the surface has cortex above it: do labels and image fit?")
-    middle = float(np.median(values[inside]))
-    spread = 1.4826 * float(np.median(np.abs(values[inside] - middle)))
-    weights = weights * (np.abs(values - middle) < 2.5 * max(spread, 1e-6))
-    local = smooth_values(mean, values.astype(np.float64), weights, MEAN_ROUNDS)
-    return np.where(local != 0, local, middle)
+    middle = values[inside].quantile(0.5)
+    spread = 1.4826 * (values[inside] - middle).abs().quantile(0.5)
+    weights = weights * ((values - middle).abs() < 2.5 * spread.clamp(min=1e-6))
+    local = smooth_values(mean, values, weights, MEAN_ROUNDS)
+    return torch.where(local != 0, local, middle)

@@ -240,7 +240,8 @@ def PublishFreeSurfer(
             (nu, ("mri/nu.mgz",)),
             (t1, ("mri/T1.mgz",)),
             (brain, ("mri/brainmask.mgz", "mri/norm.mgz")),
-            (aseg, ("mri/aseg.auto.mgz", "mri/aseg.mgz")),
+            # aseg.mgz gets the cortex of the surfaces in PublishCortex, if there are surfaces
+            (aseg, ("mri/aseg.auto.mgz", "mri/aseg.presurf.mgz", "mri/aseg.mgz")),
             (talairach, ("mri/transforms/talairach.xfm",)),
             (stats, ("stats/aseg.stats",)),
         ):

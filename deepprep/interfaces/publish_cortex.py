@@ -41,12 +41,14 @@ def PublishCortex(
     left_info: File,
     right_info: File,
     dseg: File,
+    aseg: File,
     aparc_aseg: File,
     wmparc: File,
     a2009s_aseg: File | None,
     figure: File,
     orig: File,
     freesurfer_info: File,
+    freesurfer_record: str,
     engine: str,
     engine_reason: str,
     given: str,
@@ -67,10 +69,12 @@ def PublishCortex(
         Results of ``RegisterHemisphere``.
     left_parcels, right_parcels : File
         Results of ``ParcellateHemisphere``.
-    dseg, aparc_aseg, wmparc, a2009s_aseg, figure : File
+    dseg, aseg, aparc_aseg, wmparc, a2009s_aseg, figure : File
         Results of ``LabelCortexVolumes``.
     orig, freesurfer_info : File
         ``orig.mgz``; measures of the conformed volumes.
+    freesurfer_record : str
+        Record of ``PublishFreeSurfer``: it comes first, because ``aseg.mgz`` here takes the place of its.
     engine : {'refine', 'sugar'}
         How the spheres were registered.
     engine_reason : str
@@ -142,6 +146,7 @@ def PublishCortex(
                     measured[side], inputs.name, __version__, etiv,
                 )  # fmt: skip
         for source, name in (
+            (aseg, "aseg"),
             (aparc_aseg, "aparc+aseg"),
             (a2009s_aseg, "aparc.a2009s+aseg"),
             (wmparc, "wmparc"),

@@ -172,7 +172,7 @@ def ParcellateHemisphere(
 
 
 @stage(cpus=1, mem_gb=3.0, title="Parcels in the volume")
-@python.define(outputs=["dseg", "aparc_aseg", "wmparc", "a2009s_aseg", "figure"])
+@python.define(outputs=["dseg", "aseg", "aparc_aseg", "wmparc", "a2009s_aseg", "figure"])
 def LabelCortexVolumes(
     left: File,
     right: File,
@@ -183,7 +183,7 @@ def LabelCortexVolumes(
     aseg: File,
     ribbon: File,
     label: str,
-) -> tuple[File, File, File, File | None, File]:
+) -> tuple[File, File, File, File, File | None, File]:
     """Volumes that name the cortex by parcels, and the figure of the parcels.
 
     Parameters
@@ -195,7 +195,7 @@ def LabelCortexVolumes(
     labels, native_ribbon : File
         FreeSurfer numbers and ribbon on the lattice of the T1w.
     aseg, ribbon : File
-        ``aseg.mgz`` and ``ribbon.mgz``.
+        Segmentation before surfaces and ``ribbon.mgz``, on one lattice.
     label : str
         Subject, for messages.
 
@@ -203,6 +203,8 @@ def LabelCortexVolumes(
     -------
     dseg : File
         ``aparc+aseg`` on the lattice of the T1w.
+    aseg : File
+        ``aseg.mgz``: its cortex is that of the surfaces.
     aparc_aseg, wmparc : File
         FreeSurfer's volumes of these names.
     a2009s_aseg : File or None
@@ -253,6 +255,7 @@ def LabelCortexVolumes(
     )
     return (
         keep_volume(label_ribbon(native, named("aparc")), "aparcaseg.nii"),
+        mgz(conformed, "aseg.mgz"),
         mgz(aparc, "aparc+aseg.mgz"),
         mgz(label_white_matter(aparc, named("aparc")), "wmparc.mgz"),
         a2009s,

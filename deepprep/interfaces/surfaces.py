@@ -179,6 +179,7 @@ def PublishSurfaces(
     filled: File,
     figure: File,
     orig: File,
+    freesurfer_record: str,
     engine_reason: str,
     given: str,
     subject: str,
@@ -197,6 +198,8 @@ def PublishSurfaces(
         Results of :func:`SurfaceVolumes`.
     orig : File
         ``orig.mgz``.
+    freesurfer_record : str
+        Record of ``PublishFreeSurfer``: it comes first, and tells whose the folder is.
     engine_reason : str
         Where the surfaces come from and why, in a sentence, when they were computed.
     given : str

@@ -65,7 +65,7 @@ def format_stats(
     rows : sequence of StructureVolume
         Table, without :data:`EXCLUDED`.
     voxel_volume_mm3 : float
-        Volume of a voxel of aseg.mgz.
+        Volume of a voxel of aseg.presurf.mgz.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def format_stats(
         f"# subjectname {subject}",
         f"# Note computed from labels, not from surfaces: {named}",
         *(_measure_line(m) for m in measures),
-        "# SegVolFile mri/aseg.mgz ",
+        "# SegVolFile mri/aseg.presurf.mgz ",
         "# InVolFile  mri/norm.mgz ",
         "# InVolFrame 0 ",
         "# Excluding Cortical Gray and White Matter",

@@ -50,7 +50,7 @@ FREESURFER = (
 SURFACE_VOLUMES = ("mask", "ribbon", "left_ribbon", "right_ribbon", "wm", "filled", "figure")
 """What goes from the surfaces to their writing."""
 
-CORTEX_VOLUMES = ("dseg", "aparc_aseg", "wmparc", "a2009s_aseg", "figure")
+CORTEX_VOLUMES = ("dseg", "aseg", "aparc_aseg", "wmparc", "a2009s_aseg", "figure")
 """What goes from the labels of the cortex to their writing."""
 
 
@@ -166,7 +166,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         ),
         name="freesurfer",
     )
-    workflow.add(
+    folder = workflow.add(
         PublishFreeSurfer(
             **{name: getattr(freesurfer, name) for name in FREESURFER},
             given=str(_given_subject(inputs, options) or ""),
@@ -177,7 +177,9 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
 
     cortex: dict[str, Any] = {}
     if options.surf_recon:
-        surfaces, cortex = _surfaces(nu.t1w, brain, freesurfer, options, where)
+        surfaces, cortex = _surfaces(
+            nu.t1w, brain, freesurfer, options, {**where, "freesurfer_record": folder.record}
+        )
         if options.surf_recon_fallback == "none":
             waiting = workflow.add(
                 RequireSurfaces(mask=brain.mask, record=surfaces), name="require_surfaces"

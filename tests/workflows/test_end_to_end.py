@@ -214,6 +214,16 @@ def test_freesurfer_files_lie_where_the_t1w_is(ran):
     norm = np.asarray(nib.load(folder / "mri/norm.mgz").dataobj).astype(float)
     assert abs(np.median(norm[np.isin(labels, (2, 41))]) - 110) < 5
     assert "EstimatedTotalIntraCranialVol" in (folder / "stats/aseg.stats").read_text()
+    # cortex of the segmentation itself, and that of the surfaces
+    before = np.asarray(nib.load(folder / "mri/aseg.presurf.mgz").dataobj)
+    np.testing.assert_array_equal(before, nib.load(folder / "mri/aseg.auto.mgz").dataobj)
+    ribbon = np.asarray(nib.load(folder / "mri/ribbon.mgz").dataobj)
+    cortex = np.isin(labels, (3, 42))
+    assert 0 < (cortex != np.isin(before, (3, 42))).sum() < 0.5 * cortex.sum()
+    assert np.isin(ribbon[cortex], (3, 42)).all()
+    np.testing.assert_array_equal(labels == 17, before == 17)
+    parcels = np.asarray(nib.load(folder / "mri/aparc+aseg.mgz").dataobj)
+    np.testing.assert_array_equal(cortex, (parcels > 1000) | np.isin(parcels, (3, 42)))
 
 
 def test_surfaces_lie_on_the_cortex_of_their_side(ran):

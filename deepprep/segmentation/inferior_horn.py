@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from deepprep.segmentation.islands import most_likely
 from deepprep.segmentation.tissue import bounding_box
 
 SIDES = ((5, 4, (17, 18), 2), (44, 43, (53, 54), 41))
@@ -46,7 +47,7 @@ def empty_inferior_horns(image: np.ndarray, posterior: np.ndarray, classes: Sequ
         Voxels that were given away.
     """
     index = {label: i for i, label in enumerate(classes)}
-    labels = posterior.argmax(0)
+    labels = most_likely(posterior)
     moved = 0
     for horn, ventricle, grey, white in SIDES:
         own = labels == index[horn]

@@ -1,8 +1,9 @@
 """Detached pieces go to the next most likely class."""
 
 import numpy as np
+import pytest
 
-from deepprep.segmentation.islands import clear_islands
+from deepprep.segmentation.islands import clear_islands, most_likely
 
 CLASSES = (0, 2, 41, 17, 24)
 
@@ -55,3 +56,12 @@ def test_fluid_may_be_in_pieces():
     labels, second = scene()
     labels[0, 0, 0] = labels[29, 11, 11] = 4
     assert clear_islands(labels, field(labels, second), CLASSES) == 0
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_the_most_likely_class_is_the_first_of_the_largest(kind):
+    posterior = np.random.default_rng(0).random((33, 6, 7, 8)).astype(kind)
+    posterior[:, 0] = 0
+    posterior[4, 1] = posterior[9, 1] = 2
+    posterior[:, 2] *= 1e-6  # the smallest float16 too
+    np.testing.assert_array_equal(most_likely(posterior), posterior.argmax(0))

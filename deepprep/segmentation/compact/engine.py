@@ -47,12 +47,12 @@ class CompactEngine:
             If the mask is empty or the image is constant in it.
         """
         from deepprep.segmentation.compact import inference
-        from deepprep.segmentation.compact.network import CLASSES
+        from deepprep.segmentation.compact.network import CLASSES, fold_normalisation
         from deepprep.segmentation.follow_image import CORTEX, VENTRICLES, follow_image
         from deepprep.segmentation.inferior_horn import empty_inferior_horns
-        from deepprep.segmentation.islands import clear_islands
+        from deepprep.segmentation.islands import clear_islands, most_likely
 
-        net = inference.load_network(files[0], device)
+        net = fold_normalisation(inference.load_network(files[0], device))
         prepared = inference.prepare(head, mask)
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
         moved = clear_islands(classes, posterior, CLASSES)
@@ -65,10 +65,10 @@ class CompactEngine:
             for borders in (CORTEX, VENTRICLES)
         ]
         if any(changed):
-            classes = posterior.argmax(0).astype(np.uint8)
+            classes = most_likely(posterior)
             moved += clear_islands(classes, posterior, CLASSES)
         if empty_inferior_horns(image, posterior, CLASSES):
-            classes = posterior.argmax(0).astype(np.uint8)
+            classes = most_likely(posterior)
             moved += clear_islands(classes, posterior, CLASSES)
         notes = (f"{moved} voxels of detached pieces were relabelled.",) if moved else ()
         return inference.back_to_head(

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CLASSES = (
     0, 24, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 26, 28,
@@ -144,6 +145,21 @@ class SegmentationNet(nn.Module):
     def forward(self, image: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes, X, Y, Z); for large inputs see :func:`predict`."""
         return self.fine(image, self.coarse(image, origin))
+
+
+def fold_normalisation(net: SegmentationNet) -> SegmentationNet:
+    """Put the normalisation of each block into the convolution before it, in place; for inference.
+
+    The same function of the image but for rounding, without passes over the features.
+    """
+    for block in net.modules():
+        if isinstance(block, Block):
+            for i in range(len(block) - 1):
+                convolution, normalisation = block[i], block[i + 1]
+                if isinstance(convolution, nn.Conv3d) and isinstance(normalisation, nn.BatchNorm3d):
+                    block[i] = fuse_conv_bn_eval(convolution, normalisation)
+                    block[i + 1] = nn.Identity()
+    return net
 
 
 @torch.no_grad()

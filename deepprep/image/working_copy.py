@@ -10,7 +10,7 @@ from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
 
 WORKING_ZOOM_MM = 1.0
-"""Finer voxels add time to a registration that works at 1.5 mm, not accuracy."""
+"""The finest level of the normalisation."""
 
 
 def working_grid(reference: Grid, mask: np.ndarray, zoom_mm: float = WORKING_ZOOM_MM) -> Grid:

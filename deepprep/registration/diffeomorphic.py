@@ -51,7 +51,8 @@ class Level:
 LEVELS = (
     Level(4.0, 60, 1.2, 0.7),
     Level(2.0, 40, 1.2, 0.7),
-    Level(1.5, 20, 1.2, 0.7),
+    Level(1.5, 8, 1.2, 0.7),
+    Level(1.0, 6, 1.2, 0.7),
 )
 """Coarse to fine: the Gaussians keep force (fluid) and velocity (diffusion) smooth."""
 

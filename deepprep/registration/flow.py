@@ -199,16 +199,19 @@ def finish(
     """Flow, inverse and proof that neither folds; smooths the velocity where they would.
 
     The maps lie on the fixed image's own voxels (``voxel_lattice``). Whether they fold is seen
-    first on the lattice of the velocity, which is quicker.
+    first on the lattice of the velocity where that is quicker.
     """
     fine = voxel_lattice(fixed, grid)
     smooth = Smoother(grid.shape, 1.5, device=velocity.device)
     window = border_window(grid.shape, 4, velocity.device)
     edge = border_window(fine.shape, 2, velocity.device)
     smoothings = 0
+    quicker = grid.voxel_volume_mm3 > 1.5 * fine.voxel_volume_mm3
+    tight, on = np.ones(1), grid
     while True:
-        tight, on = _both_ways(velocity, grid)[2], grid
-        if tight.min() > MIN_JACOBIAN:
+        if quicker:
+            tight, on = _both_ways(velocity, grid)[2], grid
+        if not quicker or tight.min() > MIN_JACOBIAN:
             refined = _refine_smoothly(velocity, grid, fine) * edge
             forward, inverse, tight = _both_ways(refined, fine)
             on = fine

@@ -32,8 +32,10 @@ def ConformT1w(t1w: list[File], reference: str, device: str, label: str) -> tupl
     from deepprep.image.conform import conform, conform_target, finite, to_ras
     from deepprep.interfaces.files import keep_json, keep_volume
     from deepprep.interfaces.nifti import load_volume
+    from deepprep.nn.device import usable_device
     from deepprep.registration.average import robust_average
 
+    device = usable_device(device)
     originals = [load_volume(str(f)) for f in t1w]
     originals = [finite(v.frame(0)) for v in originals]
     rows = [

@@ -57,6 +57,7 @@ def RegisterHemisphere(
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.nifti import load_volume
     from deepprep.interfaces.sphere_files import HemisphereSpheres, keep_spheres
+    from deepprep.nn.device import usable_device
     from deepprep.surface.distortion import measure_distortion
     from deepprep.surface.group_spaces import jacobian, onto_other_space
     from deepprep.surface.landmarks import nearness
@@ -74,7 +75,7 @@ def RegisterHemisphere(
 
             grids = [atlases.fsaverage_sphere(level) for level in range(7)]
             networks = load_networks({k: Path(v) for k, v in files.items()}, grids)
-            found = register_with_sugar(sphere, sulc, target, networks, device)
+            found = register_with_sugar(sphere, sulc, target, networks, usable_device(device))
         else:
             structures = load_volume(str(labels), np.uint8)
             landmarks = nearness(hemisphere.white.vertices, structures, SIDES[side])

@@ -54,7 +54,7 @@ def ReconstructHemisphere(
     weights : list of str
         Stamps of these files: other weights are another input.
     device : str
-        Torch device of a network and of the placement of vertices.
+        Torch device of a network and of the placement of vertices, if the task has a GPU slot.
     label : str
         Subject, for messages.
 
@@ -69,10 +69,12 @@ def ReconstructHemisphere(
     from deepprep.interfaces.files import keep_json
     from deepprep.interfaces.hemisphere_files import keep_hemisphere
     from deepprep.interfaces.nifti import load_volume
+    from deepprep.nn.device import usable_device
     from deepprep.surface.level_set import SEGMENTATION, engine_level
     from deepprep.surface.reconstruct import reconstruct_hemisphere
     from deepprep.surface.white_sheet import with_white_sheet
 
+    device = usable_device(device)
     head = load_volume(str(t1w))
     inside = load_volume(str(mask), np.uint8)
     try:

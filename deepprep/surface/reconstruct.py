@@ -103,6 +103,8 @@ def reconstruct_hemisphere(
         if not volume.grid.same_as(t1w.grid):
             raise ValueError(f"the {name} and the T1w are not on the same lattice")
     clock = time.perf_counter()
+    if not device.startswith("cuda"):
+        device = "cpu"  # torch has no sparse matrices elsewhere
     if level is None:
         first = initial_white(labels, t1w, white_posterior, sides=[side])[side]
     else:

@@ -181,7 +181,7 @@ def _read_step(group: h5py.Group, path: str | os.PathLike) -> Affine | Displacem
         affine[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
         affine[:3, 3] = fixed[3:6]
         field = values.reshape(*shape[::-1], 3).transpose(2, 1, 0, 3)
-        return Displacement(field * np.array([-1.0, -1.0, 1.0]), LPS @ affine)
+        return Displacement(field * np.array([-1, -1, 1], dtype=field.dtype), LPS @ affine)
     raise InputError(f"{path} holds a {kind}; only affines and displacement fields are read.")
 
 

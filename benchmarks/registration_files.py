@@ -27,7 +27,8 @@ HEADER = """# ITK files of the normalisation, applied by others
 `python -m benchmarks.registration_files WORK --peers PYTHON`. Distance in mm between where this
 package and another one map voxel centres of the brain (1 mm voxels): mean (largest). ANTs and this
 package interpolate the field linearly; nitransforms by cubic splines, which differs between the
-points of its lattice (1.5 mm) and not on them.
+points of its lattice (the voxels of the fixed image) and not on them: `forward` is asked at them,
+`inverse` between them.
 
 | file | points | antspyx | nitransforms |
 |---|---|---|---|

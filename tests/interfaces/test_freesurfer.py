@@ -184,7 +184,7 @@ def test_the_folder_is_a_freesurfer_subject(written, tmp_path):
     assert found == sorted(
         [
             *(f"mri/{n}.mgz" for n in ("orig", "orig/001", "rawavg", "nu", "T1", "norm")),
-            *(f"mri/{n}.mgz" for n in ("brainmask", "aseg.auto", "aseg")),
+            *(f"mri/{n}.mgz" for n in ("brainmask", "aseg.auto", "aseg.presurf", "aseg")),
             *("mri/transforms/talairach.xfm", "stats/aseg.stats", "scripts/deepprep-version.txt"),
         ]
     )

@@ -63,6 +63,6 @@ def test_networks_are_run_and_then_refined_unless_skipped(engine, network, tmp_p
         assert info["levels"] == []
     else:
         assert info["driven_by"] == "image and brain structures"
-        assert [level["spacing_mm"] for level in info["levels"]] == [2.0, 1.5]
+        assert [level["spacing_mm"] for level in info["levels"]] == [2.0, 1.5, 1.0]
         level = info["levels"][-1]
         assert level["agreement_end"] >= level["agreement_start"]

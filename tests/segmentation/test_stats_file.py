@@ -95,7 +95,9 @@ def test_the_layout_is_that_of_a_real_file(shared_data):
             assert [x for x in again if x.startswith(start)] == [
                 x for x in lines if x.startswith(start)
             ]
-        for start in ("# Title", "# ExcludeSegId", "# SegVolFile ", "# InVolFile ", "# anatomy"):
+        # FreeSurfer counts voxels of the segmentation that knows its surfaces
+        assert "# SegVolFile mri/aseg.presurf.mgz " in again
+        for start in ("# Title", "# ExcludeSegId", "# InVolFile ", "# anatomy"):
             assert [x for x in again if x.startswith(start)] == [
                 x for x in lines if x.startswith(start)
             ]

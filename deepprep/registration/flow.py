@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.interpolate import make_interp_spline
 
+from deepprep.image.spline_matrix import interpolation_matrix
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
 from deepprep.registration.velocity import (
-    TINY,
     Smoother,
     along_axes,
     border_window,
@@ -156,11 +155,6 @@ def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
     ends = (ends + grid.affine[:3, 3]) @ fixed.ras2vox[:3, :3].T + fixed.ras2vox[:3, 3]
     first = np.ceil(ends[0] / step - 1e-6)
     shape = np.floor(ends[1] / step + 1e-6) - first + 1
-    return _part(fixed, step, first, shape)
-
-
-def _part(fixed: Grid, step: np.ndarray, first: np.ndarray, shape: np.ndarray) -> Grid:
-    """``shape`` voxels of ``step`` fixed voxels each, from the one of that number on."""
     affine = fixed.affine.copy()
     affine[:3, 3] += fixed.affine[:3, :3] @ (first * step)
     affine[:3, :3] = fixed.affine[:3, :3] * step
@@ -173,9 +167,7 @@ def _refine_smoothly(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.
     matrices = []
     for axis, (n, m) in enumerate(zip(coarse.shape, fine.shape)):
         at = to_coarse[axis, axis] * np.arange(m) + to_coarse[axis, 3]
-        rows = make_interp_spline(np.arange(n), np.eye(n), k=3)(np.clip(at, 0, n - 1))
-        rows[np.abs(rows) < TINY] = 0.0
-        matrices.append(torch.from_numpy(rows.astype(np.float32)).to(velocity.device))
+        matrices.append(torch.from_numpy(interpolation_matrix(n, at)).to(velocity.device))
     scale = torch.tensor(np.diag(to_coarse)[:3].copy(), dtype=torch.float32)
     return along_axes(velocity, matrices) / scale.to(velocity.device).reshape(3, 1, 1, 1)
 
@@ -198,29 +190,22 @@ def finish(
 ) -> DeformableResult:
     """Flow, inverse and proof that neither folds; smooths the velocity where they would.
 
-    The maps lie on the fixed image's own voxels (``voxel_lattice``). Whether they fold is seen
-    first on the lattice of the velocity where that is quicker.
+    The maps lie on the fixed image's own voxels (``voxel_lattice``).
     """
     fine = voxel_lattice(fixed, grid)
     smooth = Smoother(grid.shape, 1.5, device=velocity.device)
     window = border_window(grid.shape, 4, velocity.device)
     edge = border_window(fine.shape, 2, velocity.device)
     smoothings = 0
-    quicker = grid.voxel_volume_mm3 > 1.5 * fine.voxel_volume_mm3
-    tight, on = np.ones(1), grid
     while True:
-        if quicker:
-            tight, on = _both_ways(velocity, grid)[2], grid
-        if not quicker or tight.min() > MIN_JACOBIAN:
-            refined = _refine_smoothly(velocity, grid, fine) * edge
-            forward, inverse, tight = _both_ways(refined, fine)
-            on = fine
-            if tight.min() > MIN_JACOBIAN:
-                break
+        refined = _refine_smoothly(velocity, grid, fine) * edge
+        forward, inverse, tight = _both_ways(refined, fine)
+        if tight.min() > MIN_JACOBIAN:
+            break
         if smoothings == MAX_SMOOTHINGS:
             raise RuntimeError("the registration folds however smooth its velocity is made")
         smoothings += 1
-        share = _near(tight < 2 * MIN_JACOBIAN, on, grid, smoothings, velocity.device)
+        share = _near(tight < 2 * MIN_JACOBIAN, fine, grid, smoothings, velocity.device)
         velocity = (velocity + share * (smooth(velocity) - velocity)) * window
     log["smoothed_against_folding"] = smoothings
     log["smallest_jacobian"] = round(float(tight.min()), 4)

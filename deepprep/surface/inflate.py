@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.vertex_smoothing import neighbour_mean, smooth_positions
+from deepprep.surface.vertex_smoothing import filter_positions, neighbour_mean
 
 SMOOTH_ROUNDS = 10
 """Position filters from white to smoothwm."""
@@ -36,7 +36,7 @@ COLLAR = 3
 
 def smoothwm(white: Mesh) -> Mesh:
     """The white surface without the steps of the image's lattice."""
-    return smooth_positions(white, neighbour_mean(white), SMOOTH_ROUNDS)
+    return white.moved(filter_positions(white.vertices, neighbour_mean(white), SMOOTH_ROUNDS))
 
 
 def inflate(smooth: Mesh) -> tuple[Mesh, np.ndarray]:

@@ -136,10 +136,7 @@ class OutwardVelocity:
         found = self._sample(points_ras)
         # the mean over those of the eight corners that say something
         velocity = found[:, :3] / found[:, 3:].clamp(min=1e-6)
-        low, high = (
-            torch.as_tensor(end, dtype=points_ras.dtype, device=points_ras.device)
-            for end in (self._low, self._high)
-        )
+        low, high = (torch.from_numpy(end).to(points_ras) for end in (self._low, self._high))
         inside = ((points_ras >= low) & (points_ras < high)).all(dim=1, keepdim=True)
         length = velocity.norm(dim=1, keepdim=True)
         return velocity * inside * (1.2 / length.clamp(min=1.2))

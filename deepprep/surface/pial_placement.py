@@ -193,9 +193,3 @@ def _on_grid(volume: Volume, grid: Grid) -> np.ndarray:
         np.nan_to_num(np.asarray(volume.data, dtype=np.float32)), between[:3, :3], between[:3, 3],
         grid.shape, order=1, mode="nearest",
     )  # fmt: skip
-
-
-def sample_linear_at(volume: Volume, points_ras: np.ndarray) -> np.ndarray:
-    """Trilinear values at points, RAS mm; the nearest border value outside."""
-    voxels = points_ras @ volume.grid.ras2vox[:3, :3].T + volume.grid.ras2vox[:3, 3]
-    return ndimage.map_coordinates(volume.data, voxels.T, order=1, mode="nearest")

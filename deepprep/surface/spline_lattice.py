@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from scipy.interpolate import BSpline
 
+from deepprep.image.spline_matrix import interpolation_matrix
 from deepprep.image.volume import Grid
 
 MOST_BLUR = 1.1
@@ -55,20 +55,6 @@ def to_finer(data: np.ndarray, source: Grid, target: Grid, degree: int = 3) -> n
         if step > MOST_BLUR:
             out = ndimage.gaussian_filter1d(out, 0.4 * np.sqrt(step**2 - 1), axis)
         at = between[axis, 3] + step * np.arange(target.shape[axis])
-        weights = _interpolation_matrix(out.shape[axis], at, degree)
+        weights = interpolation_matrix(out.shape[axis], at, degree)
         out = np.moveaxis(np.tensordot(weights, out, (1, axis)), 0, axis)
     return np.ascontiguousarray(out)
-
-
-def _interpolation_matrix(n: int, at: np.ndarray, degree: int) -> np.ndarray:
-    """(M, n) float32 weights that interpolate n values at the positions ``at``."""
-    at = np.clip(at, 0, n - 1)
-    if n <= degree:
-        degree = 1
-    if n == 1:
-        return np.ones((len(at), 1), dtype=np.float32)
-    inner = np.arange(1, n - 1) if degree == 1 else np.arange(2, n - 2)
-    knots = np.concatenate([np.zeros(degree + 1), inner, np.full(degree + 1, n - 1)])
-    own = BSpline.design_matrix(np.arange(n, dtype=float), knots, degree).toarray()
-    wanted = BSpline.design_matrix(at, knots, degree).toarray()
-    return np.linalg.solve(own.T, wanted.T).T.astype(np.float32)

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from deepprep.image.volume import Volume
 from deepprep.segmentation.partial_volume import local_mean
 from deepprep.surface.mesh import Mesh
-from deepprep.surface.pial_placement import PialLimits, sample_linear_at
+from deepprep.surface.pial_placement import PialLimits
 from deepprep.surface.profiles import image_box
 from deepprep.surface.vertex_smoothing import neighbour_mean
 
@@ -76,8 +76,8 @@ def cortex_vertices(white: Mesh, labels: Volume, side: str) -> np.ndarray:
     blocked = np.full(white.n_vertices, np.inf)
     for depth in np.arange(CORTEX_PROBE_MM[0], CORTEX_PROBE_MM[1] + 0.1, 0.5):
         at = white.vertices + depth * normals
-        nearest = np.minimum(nearest, sample_linear_at(to_cortex, at))
-        blocked = np.minimum(blocked, sample_linear_at(to_other, at))
+        nearest = np.minimum(nearest, _linear_at(to_cortex, at))
+        blocked = np.minimum(blocked, _linear_at(to_other, at))
     half = 0.5 * float(zooms.mean())
     found = (nearest < half) & ((blocked > half) | (nearest < blocked - half))
     mean = neighbour_mean(white)
@@ -87,6 +87,12 @@ def cortex_vertices(white: Mesh, labels: Volume, side: str) -> np.ndarray:
     found = share > 0.5
     found = _largest(white, found)
     return ~_without_small(white, ~found)
+
+
+def _linear_at(volume: Volume, points_ras: np.ndarray) -> np.ndarray:
+    """Trilinear values at points, RAS mm; the nearest border value outside."""
+    voxels = points_ras @ volume.grid.ras2vox[:3, :3].T + volume.grid.ras2vox[:3, 3]
+    return ndimage.map_coordinates(volume.data, voxels.T, order=1, mode="nearest")
 
 
 def _pieces(mesh: Mesh, inside: np.ndarray) -> np.ndarray:

@@ -82,15 +82,6 @@ def within_surface(move: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
     return move - (move * normals).sum(dim=1, keepdim=True) * normals
 
 
-def smooth_positions(
-    mesh: Mesh,
-    mean: sparse.csr_matrix,
-    rounds: int,
-) -> Mesh:
-    """Low-pass filter of positions without shrinking (:func:`filter_positions`)."""
-    return mesh.moved(filter_positions(mesh.vertices, mean, rounds))
-
-
 def filter_positions(
     vertices: Positions,
     mean: sparse.csr_matrix | torch.Tensor,

@@ -119,7 +119,7 @@ class LinearSampler:
 
     def __call__(self, points_ras: torch.Tensor) -> torch.Tensor:
         """(N,) values, (N, C) of several images, at (N, 3) points in RAS mm."""
-        matrix = torch.as_tensor(self._matrix, dtype=points_ras.dtype, device=points_ras.device)
+        matrix = torch.from_numpy(self._matrix).to(points_ras)
         at = (points_ras @ matrix[:3, :3].T + matrix[:3, 3]).float()
         found = torch.nn.functional.grid_sample(
             self._data, at.flip(1)[None, None, None], mode="bilinear", padding_mode="border",
@@ -151,8 +151,7 @@ class SplineSampler:
                 self._image, points_ras.numpy(), directions.numpy(), distances_mm
             )
             return torch.from_numpy(found).to(points_ras.dtype)
-        matrix = torch.as_tensor(self._image.ras2vox, dtype=torch.float64)
-        matrix = matrix.to(points_ras.device, points_ras.dtype)
+        matrix = torch.from_numpy(self._image.ras2vox).to(points_ras)
         start = points_ras @ matrix[:3, :3].T + matrix[:3, 3]
         step = directions @ matrix[:3, :3].T
         columns = [spline_values(self._coefficients, start + d * step) for d in distances_mm]

@@ -221,7 +221,7 @@ def register(job: Job, work: Path) -> None:
                 fixed, moving, affine, labels=used, start=start,
                 levels=LEVELS if start is None else LEVELS[1:],
             )  # fmt: skip
-        chain, back = result.fixed_to_moving(), result.moving_to_fixed()
+        chain, back = result.fixed_to_moving(), result.moving_to_fixed(moving.grid)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     if job.method != "affine":
         jacobian = jacobian_determinant(result.forward)

@@ -43,6 +43,12 @@ class Grid:
         """(3,) voxel edge lengths in mm."""
         return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
 
+    @cached_property
+    def shear(self) -> float:
+        """Largest cosine between two axes; 0 where voxels are boxes."""
+        unit = self.affine[:3, :3] / self.zooms_mm
+        return float(np.abs(unit.T @ unit - np.eye(3)).max())
+
     @property
     def voxel_volume_mm3(self) -> float:
         """Volume of one voxel in mm^3."""

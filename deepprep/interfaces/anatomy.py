@@ -293,6 +293,7 @@ def Normalise(
     inside = moving_mask.data > 0.5
     moving_mask = working_copy(moving_mask, grid)
     moving = load_volume(str(t1w))
+    own_voxels = moving.grid
     moving = working_copy(moving.like(np.where(inside, moving.data, 0)), grid)
     hole = load_volume(str(lesion)) if lesion is not None else None
     pair = None
@@ -330,7 +331,7 @@ def Normalise(
             device=device, seed=seed,
         )  # fmt: skip
     to_template = write_composite(Path.cwd() / "to_template.h5", result.fixed_to_moving())
-    to_t1w = write_composite(Path.cwd() / "to_t1w.h5", result.moving_to_fixed())
+    to_t1w = write_composite(Path.cwd() / "to_t1w.h5", result.moving_to_fixed(own_voxels))
     info = {
         "template": template,
         "engine": engine,

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from deepprep.image.spline_matrix import interpolation_matrix
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.itk import SHEAR_TOLERANCE
 from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
 from deepprep.registration.velocity import (
     Smoother,
@@ -38,7 +39,7 @@ MAX_SMOOTHINGS = 50
 """Passes of local smoothing against folding; none to three are usual."""
 
 FINE_MM = (0.9, 1.5)
-"""Voxels of the fixed image between these carry the maps; others are joined or divided."""
+"""Voxels of an image between these carry the maps; others are joined or divided."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class DeformableResult:
     Notes
     -----
     Total map of fixed points to moving points: ``p -> init(forward(p))``, of moving points
-    to fixed points: ``q -> inverse(init^-1(q))``.
+    to fixed points: ``q -> inverse(init^-1(q))``, or the same kept at moving voxels
+    (``moving_to_fixed``).
     """
 
     forward: Displacement
@@ -75,9 +77,27 @@ class DeformableResult:
         """Fixed points -> moving points; resamples the MOVING image onto a fixed lattice."""
         return Chain([self.forward, self.init])
 
-    def moving_to_fixed(self) -> Chain:
-        """Moving points -> fixed points; resamples the FIXED image onto a moving lattice."""
-        return Chain([self.init.inverse(), self.inverse])
+    def moving_to_fixed(self, voxels: Grid | None = None) -> Chain:
+        """Moving points -> fixed points; resamples the FIXED image onto a moving lattice.
+
+        Parameters
+        ----------
+        voxels : Grid, optional
+            Of the moving image at which the map will be asked: it is then kept at their centres
+            (``whole_lattice``), so that it is the same there however a reader interpolates, and moves
+            points before ``init`` is undone. Without, or where the grid is sheared, which ITK cannot
+            describe: on the lattice of ``forward``, after it.
+        """
+        back = self.init.inverse()
+        if voxels is None or voxels.shear > SHEAR_TOLERANCE:
+            return Chain([back, self.inverse])
+        on = whole_lattice(voxels)
+        to_field = self.forward.grid.ras2vox @ back.matrix @ on.affine
+        there, guess = (_in_voxels(d) for d in (self.forward, self.inverse))
+        found = invert(there, guess, to_field, on.shape)
+        to_moving = self.init.matrix[:3, :3] @ self.forward.affine[:3, :3]
+        vectors = found.permute(1, 2, 3, 0).numpy() @ to_moving.T.astype(np.float32)
+        return Chain([Displacement(vectors, on.affine), back])
 
 
 def flow_of(
@@ -147,10 +167,7 @@ def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
     A map that is kept at the voxel centres at which it is applied is the same map there however a
     reader interpolates between them.
     """
-    zooms = fixed.zooms_mm
-    low, high = FINE_MM
-    joined = np.where(zooms < low, np.ceil(low / zooms - 1e-6), 1.0)
-    step = joined / np.where(zooms > high, np.ceil(zooms / high - 1e-6), 1.0)
+    step = _strides(fixed.zooms_mm)
     ends = np.array([[0, 0, 0], np.array(grid.shape) - 1]) @ grid.affine[:3, :3].T
     ends = (ends + grid.affine[:3, 3]) @ fixed.ras2vox[:3, :3].T + fixed.ras2vox[:3, 3]
     first = np.ceil(ends[0] / step - 1e-6)
@@ -159,6 +176,22 @@ def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
     affine[:3, 3] += fixed.affine[:3, :3] @ (first * step)
     affine[:3, :3] = fixed.affine[:3, :3] * step
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def whole_lattice(image: Grid) -> Grid:
+    """All of an image's voxels; several to one, or one to several, to about 1 mm."""
+    step = _strides(image.zooms_mm)
+    shape = np.ceil((np.array(image.shape) - 1) / step - 1e-6) + 1
+    affine = image.affine.copy()
+    affine[:3, :3] = image.affine[:3, :3] * step
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def _strides(zooms_mm: np.ndarray) -> np.ndarray:
+    """(3,) voxels of an image to one of a map's lattice, 1 or more, or a part of one."""
+    low, high = FINE_MM
+    joined = np.where(zooms_mm < low, np.ceil(low / zooms_mm - 1e-6), 1.0)
+    return joined / np.where(zooms_mm > high, np.ceil(zooms_mm / high - 1e-6), 1.0)
 
 
 def _refine_smoothly(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:
@@ -238,6 +271,12 @@ def _near(
     distance = ndimage.distance_transform_edt(~marked)
     weight = np.clip(1.5 - distance / (2.0 + 2.0 * reach_vox), 0.0, 1.0)
     return torch.from_numpy(weight.astype(np.float32)).to(device)
+
+
+def _in_voxels(displacement: Displacement) -> torch.Tensor:
+    """(3, X, Y, Z) displacement in voxels of its lattice."""
+    to_vox = displacement.grid.ras2vox[:3, :3].T.astype(np.float32)
+    return torch.from_numpy(displacement.field @ to_vox).permute(3, 0, 1, 2)
 
 
 def to_displacement(field_vox: torch.Tensor, grid: Grid) -> Displacement:

@@ -130,16 +130,30 @@ def exponential(
     return field
 
 
-def invert(field: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
-    """Displacement ``w`` with ``w(x) + field(x + w(x)) = 0``, from a good guess.
+def invert(
+    field: torch.Tensor,
+    guess: torch.Tensor,
+    to_field: np.ndarray | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> torch.Tensor:
+    """Displacement ``w`` with ``w(p) + field(p + w(p)) = 0``, from a good guess.
 
     Parameters
     ----------
     field, guess : (3, X, Y, Z) tensors
         Voxels. On a GPU they are brought to the CPU for it and back.
+    to_field : (4, 4) array, optional
+        Voxels of another lattice to voxels of the field: the inverse is wanted at the voxel centres of
+        that lattice, still in voxels of the field.
+    shape : (X', Y', Z'), optional
+        That lattice's.
     """
     given = (t.cpu().contiguous().numpy() for t in (field, guess))
-    found = invert_field(*given, INVERSE_TOLERANCE_VOX, INVERSE_ROUNDS)
+    matrix = np.eye(4) if to_field is None else to_field
+    found = invert_field(
+        *given, np.ascontiguousarray(matrix[:3], np.float64),
+        tuple(field.shape[1:]) if shape is None else shape, INVERSE_TOLERANCE_VOX, INVERSE_ROUNDS,
+    )  # fmt: skip
     return torch.from_numpy(found).to(field.device)
 
 

@@ -100,15 +100,19 @@ def _solve(m, r, out):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def invert_field(field, guess, tolerance, rounds):  # type: ignore[no-untyped-def]
-    """``w`` with ``w(x) + field(x + w(x)) = 0`` at every voxel, by Newton's method from a guess.
+def invert_field(field, guess, to_field, shape, tolerance, rounds):  # type: ignore[no-untyped-def]
+    """``w`` with ``w + field(p + w) = 0`` at the points of a lattice, by Newton's method from a guess.
 
     A step that does not bring the residual down is halved, so that the guess is never made worse.
 
     Parameters
     ----------
     field, guess : (3, X, Y, Z) float32 arrays
-        Voxels; the border's value holds outside.
+        Voxels of their lattice; the border's value holds outside.
+    to_field : (3, 4) float64 array
+        Voxels of the lattice of points to positions ``p`` in voxels of the field.
+    shape : (X', Y', Z')
+        Lattice of points. Beyond the field's lattice ``w`` is zero.
     tolerance : float
         Residual, in voxels, that is good enough.
     rounds : int
@@ -116,20 +120,27 @@ def invert_field(field, guess, tolerance, rounds):  # type: ignore[no-untyped-de
 
     Returns
     -------
-    (3, X, Y, Z) float32 array
+    (3, X', Y', Z') float32 array
     """
-    _, nx, ny, nz = field.shape
-    out = np.empty_like(guess)
+    nx, ny, nz = shape
+    out = np.zeros((3, nx, ny, nz), np.float32)
     for x in numba.prange(nx):
-        p, w, r, step = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
-        trial, u, m = np.empty(3), np.empty(3), np.empty((3, 3))
+        at, p, w, r = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+        step, trial, u, m = np.empty(3), np.empty(3), np.empty(3), np.empty((3, 3))
         for y in range(ny):
             for z in range(nz):
-                best, part = np.inf, 1.0
+                inside = True
                 for a in range(3):
-                    w[a] = trial[a] = guess[a, x, y, z]
+                    at[a] = to_field[a, 3]
+                    at[a] += to_field[a, 0] * x + to_field[a, 1] * y + to_field[a, 2] * z
+                    inside &= -0.5 <= at[a] <= field.shape[a + 1] - 0.5
+                if not inside:
+                    continue
+                _value_and_slope(guess, at, w, m)
+                trial[:] = w
+                best, part = np.inf, 1.0
                 for _ in range(rounds):
-                    p[0], p[1], p[2] = x + trial[0], y + trial[1], z + trial[2]
+                    p[:] = at + trial
                     _value_and_slope(field, p, u, m)
                     size = 0.0
                     for a in range(3):

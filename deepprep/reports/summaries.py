@@ -16,6 +16,23 @@ import numpy as np
 from deepprep.reports.mosaic import write_text
 
 
+QUALITY_NAMES = {
+    "n_frames": "Frames",
+    "n_dummy": "Non-steady-state frames",
+    "fd_mean_mm": "Framewise displacement, mean (mm)",
+    "fd_max_mm": "Framewise displacement, largest (mm)",
+    "fd_percent_above": "Frames above the limit of framewise displacement (%)",
+    "dvars_mean": "DVARS, mean",
+    "std_dvars_mean": "Standardised DVARS, mean",
+    "outlier_percent": "Motion outliers (%)",
+    "tsnr_brain": "Temporal signal-to-noise ratio, brain (median)",
+    "tsnr_gm": "Temporal signal-to-noise ratio, grey matter (median)",
+    "tsnr_wm": "Temporal signal-to-noise ratio, white matter (median)",
+    "coregistration_dice": "Overlap with the T1w's brain mask (Dice)",
+}
+"""Measures of :mod:`deepprep.quality.metrics` in words; others are shown by their own name."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """An automatic choice and its reason."""
@@ -250,10 +267,13 @@ def bold_summary(summary: BoldSummary) -> str:
         ("Coregistration", summary.coregistration),
         *summary.others.items(),
     ]
-    if summary.metrics:
-        shown = [f"{k} {v:.3g}" for k, v in summary.metrics.items()]
-        rows.append(("Quality", "; ".join(shown)))
     text = _warnings(summary.warnings) + _table(rows)
+    if summary.metrics:
+        body = [
+            [QUALITY_NAMES.get(k, k), f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}"]
+            for k, v in summary.metrics.items()
+        ]
+        text += _grid(["Quality measure", "Value"], body)
     if summary.confounds:
         names = ", ".join(html.escape(str(c)) for c in summary.confounds)
         text += (

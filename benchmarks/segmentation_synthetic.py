@@ -1,6 +1,6 @@
 """Segmentation of synthetic T1w heads whose labels are known exactly.
 
-    python -m benchmarks.segmentation_synthetic SHARED_DATA [--draws 10]
+    python -m benchmarks.segmentation_synthetic SHARED_DATA [--draws 10] [--contrasts usual wide]
 
 Heads are drawn from SynthSeg's maps 15 and 16, which no network of ours was trained on: 1 mm, little
 noise, a bias field, a random gamma, brain extracted (imprecisely), and either the contrast of most
@@ -44,13 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared_data", type=Path)
     parser.add_argument("--draws", type=int, default=10, help="heads of each map and contrast")
+    parser.add_argument("--contrasts", nargs="+", default=list(CONTRASTS), choices=list(CONTRASTS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     maps = load_maps(given.shared_data / "synthseg-labels", VALIDATION_MAPS, "cpu")
     _, files, _ = choose_engine("deepprep")
     net = load_network(files[0], "cpu")
     found: dict[str, np.ndarray] = {}
-    for contrast, share in CONTRASTS.items():
+    for contrast in given.contrasts:
+        share = CONTRASTS[contrast]
         make = HeadGenerator(maps, WHOLE_HEAD, "cpu", replace(USUAL, p_usual_contrast=share))
         alone, whole = [], []
         for draw in range(given.draws):

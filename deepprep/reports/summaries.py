@@ -15,7 +15,6 @@ import numpy as np
 
 from deepprep.reports.mosaic import write_text
 
-
 QUALITY_NAMES = {
     "n_frames": "Frames",
     "n_dummy": "Non-steady-state frames",

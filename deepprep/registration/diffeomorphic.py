@@ -18,6 +18,7 @@ import torch
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.flow import (
+    MARGIN_MM,
     DeformableResult,
     finish,
     lattice,
@@ -70,6 +71,15 @@ LABEL_SCALE = 1.5
 
 LESION_REACH_MM = 12.0
 """Width (Gaussian) from which the update is carried across a lesion."""
+
+NEAR_MM = 7.0
+"""How far fine levels reach beyond the fixed brain; coarse ones as far as the lattice."""
+
+FINE_SPACING_MM = 1.5
+"""Levels so fine or finer do so."""
+
+BLEND_VOX = 4
+"""Width over which what they find fades into what was there."""
 
 MAX_UPDATE_VOX = 0.75
 """Largest force at a voxel, before smoothing."""
@@ -162,18 +172,36 @@ def register_diffeomorphic(
         grid = lattice(fixed.grid, brain, level.spacing_mm)
         if start is not None and velocity is None:
             velocity = voxel_velocity(start, grid, device)
-        if previous is not None and velocity is not None:
+        if velocity is None:
+            velocity = torch.zeros(3, *grid.shape, device=device)
+        if previous is not None:
             velocity = refine(velocity, previous, grid)
-        # nothing keeps the images of a level beyond it: at 1 mm they take 0.6 GB
-        velocity, entry = _Work(grid, level, pairs, channels, labels, lesion, init, device).run(
-            velocity
+        near, box = _near_brain(grid, level.spacing_mm)
+        # nothing keeps the images of a level beyond it: at 1 mm they take 0.4 GB
+        found, entry = _Work(near, level, pairs, channels, labels, lesion, init, device).run(
+            velocity[box], whole=near.shape == grid.shape
         )
+        blend = border_window(near.shape, BLEND_VOX, device) if near.shape != grid.shape else 1.0
+        velocity[box] += blend * (found - velocity[box])
         log["levels"].append(entry)
         previous = grid
     assert velocity is not None and previous is not None
     result = finish(velocity, previous, fixed.grid, init, log)
     log["seconds"] = round(time.perf_counter() - started, 2)
     return result
+
+
+def _near_brain(grid: Grid, spacing_mm: float) -> tuple[Grid, tuple[slice, ...]]:
+    """The part of a working lattice that a level works on, and its place in (3, X, Y, Z) fields.
+
+    Fine levels leave out most of the margin: nothing pulls there, and what coarse ones found stays.
+    """
+    cut = 0 if spacing_mm > FINE_SPACING_MM else int((MARGIN_MM - NEAR_MM) / spacing_mm)
+    affine = grid.affine.copy()
+    affine[:3, 3] += grid.affine[:3, :3] @ np.full(3, cut)
+    inner = tuple(n - 2 * cut for n in grid.shape)
+    box = (slice(None), *(slice(cut, n - cut) for n in grid.shape))
+    return Grid((inner[0], inner[1], inner[2]), affine), box
 
 
 class _Work:
@@ -194,7 +222,6 @@ class _Work:
         self.ident = identity(grid.shape, device)
         self.fluid = Smoother(grid.shape, level.force_sigma_vox, device=device)
         self.diffusion = Smoother(grid.shape, level.velocity_sigma_vox, device=device)
-        self.window = border_window(grid.shape, 4, device)
         to = torch.device(device)
         self.healthy: torch.Tensor | None = None
         if lesion is not None:
@@ -224,10 +251,9 @@ class _Work:
             moving.append(self.healthy)
         self.fixed, self.moving = torch.stack(fixed), torch.stack(moving)
 
-    def run(self, velocity: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
-        """Iterate; returns the velocity and what to log."""
-        if velocity is None:
-            velocity = torch.zeros_like(self.ident)
+    def run(self, velocity: torch.Tensor, whole: bool) -> tuple[torch.Tensor, dict]:
+        """Iterate; returns the velocity, zero at the border of a ``whole`` lattice, and what to log."""
+        window = border_window(self.ident.shape[1:], 4, velocity.device) if whole else 1.0
         history: list[float] = []
         best = (-np.inf, velocity)
         for _ in range(self.level.iterations):
@@ -253,7 +279,7 @@ class _Work:
                 known = self.wide(weight[None]).clamp(min=1e-3)
                 missing = (1.0 - self.fluid(weight[None])).clamp(min=0.0)
                 update = update + missing * self.wide(force) / known
-            velocity = self.diffusion(velocity + update) * self.window
+            velocity = self.diffusion(velocity + update) * window
             # 0.5 GB at 1 mm that would else be held beside what takes its place
             del flow, warped, force, update
         entry = {

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration import diffeomorphic
 from deepprep.registration.diffeomorphic import ChannelPair, Level, register_diffeomorphic
 from deepprep.registration.flow import _refine_smoothly, lattice, voxel_lattice
 from deepprep.registration.transforms import (
@@ -96,6 +97,31 @@ def test_a_sheared_moving_image_gets_the_inverse_of_the_fixed_lattice(warped):
     grid = Grid(moving.shape, sheared)
     assert grid.shear > 0.005
     assert result.moving_to_fixed(grid).steps[-1] is result.inverse
+
+
+def test_fine_levels_near_the_brain_alone_find_the_same(warped, monkeypatch):
+    """What they leave out is far from the brain: there the coarse level's velocity stays."""
+    fixed, moving, init, truth, _ = warped
+    levels = (*LEVELS[:1], Level(3.0, 12, 1.2, 0.8))
+    monkeypatch.setattr(diffeomorphic, "FINE_SPACING_MM", 3.0)
+    part = register_diffeomorphic(fixed, moving, init, levels=levels)
+    monkeypatch.setattr(diffeomorphic, "FINE_SPACING_MM", 1.0)
+    whole = register_diffeomorphic(fixed, moving, init, levels=levels)
+    points = brain_points(2000)
+    maps = [result.fixed_to_moving().map_points(points) for result in (part, whole)]
+    assert np.linalg.norm(maps[0] - maps[1], axis=1).max() < 0.1
+    assert (
+        error_mm(part.fixed_to_moving(), truth).mean()
+        < 1.1 * error_mm(whole.fixed_to_moving(), truth).mean()
+    )
+    coarse = register_diffeomorphic(fixed, moving, init, levels=levels[:1])
+    far = np.abs(whole.velocity.field - part.velocity.field).max(axis=3)
+    assert far[3:-3, 3:-3, 3:-3].max() > 0
+    assert smallest_jacobian(part.forward) > 0
+    corner = part.velocity.grid.points_ras()[4, 4, 4][None]
+    np.testing.assert_allclose(
+        part.velocity.map_points(corner), coarse.velocity.map_points(corner), atol=0.05
+    )
 
 
 def test_order_of_composition_is_as_documented(warped):

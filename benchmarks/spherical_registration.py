@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.silver import HEADS, pipeline_hemisphere, silver_volume
 from deepprep.data import surface_atlases as atlases
+from deepprep.data.parcellations import label_weights
 from deepprep.image.volume import Volume
 from deepprep.interfaces.hemisphere_files import keep_hemisphere, load_hemisphere
 from deepprep.surface.barycentric import locate
@@ -211,13 +212,15 @@ def main() -> None:
                 found.setdefault(text.split("|")[2].strip(), []).append((correlation, spread))
             clock = time.process_time()
             folding = np.stack([standardised(sulc, sphere), standardised(curv, sphere)], axis=1)
+            atlas = atlases.parcellation("aparc", hemi)
             labels = transfer_labels(
-                result.sphere,
+                result.parcel_sphere,
                 folding,
                 atlases.atlas_sphere(hemi),
-                atlases.parcellation("aparc", hemi).labels,
+                atlas.labels,
                 atlases.atlas_folding(hemi),
                 hemisphere.cortex,
+                label_weights("aparc", atlas.names),
             )
             print(f"parcellation {time.process_time() - clock:.1f} CPU-s", flush=True)
             hemispheres[hemi] = hemisphere

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from deepprep.errors import MissingResourceError
 
@@ -28,6 +31,28 @@ ANNOTATIONS: Mapping[str, str] = {**BUNDLED, **FROM_FOLDER}
 """Parcellations of ``--surface-parcellation`` -> name of FreeSurfer's files."""
 
 PARCELLATIONS = tuple(ANNOTATIONS)
+
+
+def label_weights(name: str, labels: Sequence[str]) -> np.ndarray | None:
+    """Natural logarithm of what a vote of each label of a parcellation counts.
+
+    Parameters
+    ----------
+    name : str
+        Of :data:`PARCELLATIONS`.
+    labels : sequence of str
+        Names of its labels.
+
+    Returns
+    -------
+    (L,) float64 array or None
+        None where all count the same. See ``training/atlases/weigh_parcels.py``.
+    """
+    file = Path(__file__).parent / "atlases" / f"{name}_weights.json"
+    if name not in BUNDLED or not file.is_file():
+        return None
+    weights = json.loads(file.read_text())
+    return np.array([float(weights.get(label, 0.0)) for label in labels])
 
 
 def find_annotations(

@@ -12,7 +12,7 @@ from deepprep.data.surface_atlases import Parcellation
 from deepprep.interfaces.files import keep_arrays
 from deepprep.surface.mesh import Mesh
 
-SPHERES = ("sphere", "fsaverage", "fslr")
+SPHERES = ("sphere", "fsaverage", "fslr", "parcel_sphere")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class HemisphereSpheres:
         Its own, areas and angles kept as well as they can be.
     fsaverage, fslr : Mesh
         Registered to the sphere of fsaverage (``sphere.reg``) and of fsLR.
+    parcel_sphere : Mesh
+        On fsaverage's, less bent: where labels are looked up
+        (:class:`deepprep.surface.spherical_registration.SphericalRegistration`).
     jacobian : (V,) array
         Area on the registered sphere over area on the white surface, 1 on average.
     """
@@ -32,6 +35,7 @@ class HemisphereSpheres:
     sphere: Mesh
     fsaverage: Mesh
     fslr: Mesh
+    parcel_sphere: Mesh
     jacobian: np.ndarray
 
 

@@ -90,7 +90,11 @@ def RegisterHemisphere(
             "and group spaces."
         ) from err
     spheres = HemisphereSpheres(
-        sphere, found.sphere, fslr, jacobian(hemisphere.white, found.sphere)
+        sphere,
+        found.sphere,
+        fslr,
+        found.parcel_sphere,
+        jacobian(hemisphere.white, found.sphere),
     )
     own = measure_distortion(hemisphere.white, sphere)
     moved = measure_distortion(sphere, found.sphere)
@@ -143,6 +147,7 @@ def ParcellateHemisphere(
     import numpy as np
 
     from deepprep.data import surface_atlases as atlases
+    from deepprep.data.parcellations import label_weights
     from deepprep.interfaces.annotation_files import read_annotation
     from deepprep.interfaces.hemisphere_files import load_hemisphere
     from deepprep.interfaces.sphere_files import keep_parcels, load_spheres
@@ -161,12 +166,13 @@ def ParcellateHemisphere(
         else:
             atlas = atlases.parcellation(name, hemi)
         labels = transfer_labels(
-            registered.fsaverage,
+            registered.parcel_sphere,
             folding,
             atlases.atlas_sphere(hemi),
             atlas.labels,
             atlases.atlas_folding(hemi),
             hemisphere.cortex,
+            label_weights(name, atlas.names),
         )
         parcels[name] = replace(atlas, labels=labels)
     return keep_parcels(parcels, f"parcels-{side}.npz")

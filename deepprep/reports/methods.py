@@ -160,9 +160,9 @@ def parcels(annotations: Sequence[str]) -> Step:
     return Step(
         "parcels",
         "anatomical",
-        f"The cortex was divided into the parcels of {', '.join(named)}, carried over from the "
-        "group sphere and adapted to the folding of the participant; each hemisphere was measured "
-        "on its own surfaces.",
+        f"The cortex was divided into the parcels of {', '.join(named)}, carried over from "
+        "fsaverage by a registration of broad folding, adapted to the folding of the participant; "
+        "each hemisphere was measured on its own surfaces.",
     )
 
 

@@ -21,7 +21,7 @@ NEIGHBOURS = 24
 """Atlas vertices asked by each vertex: those within about 5 mm on a mesh of 32k."""
 REACH_MM = 2.5
 """Standard deviation of the weight by distance on the 100 mm sphere."""
-FOLDING_SD = 0.7
+FOLDING_SD = 1.0
 """Standard deviation of the weight by difference of folding, in standard deviations of it."""
 AGREEMENT = 0.35
 """How much one neighbour of the same label counts beside the natural logarithm of the votes."""
@@ -38,6 +38,7 @@ def transfer_labels(
     atlas_labels: np.ndarray,
     atlas_folding: np.ndarray,
     cortex: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Labels of a subject's vertices from an atlas.
 
@@ -55,6 +56,9 @@ def transfer_labels(
     cortex : (V,) bool array, optional
         Vertices that are cortex. Others get 0, and all of these another label. Default: as the
         atlas has it.
+    weights : (L,) array, optional
+        Natural logarithm of what a vote of each label counts; 0 for all by default. Where an atlas
+        draws a parcel smaller than what it stands for, its votes count more.
 
     Returns
     -------
@@ -70,9 +74,11 @@ def transfer_labels(
     atlas_folding = np.asarray(atlas_folding, dtype=np.float64).reshape(len(atlas_folding), -1)
     if len(folding) != registered.n_vertices or len(atlas_folding) != atlas_sphere.n_vertices:
         raise ValueError("folding features do not fit the spheres")
+    labels = np.maximum(np.asarray(atlas_labels, dtype=np.int32), 0)
+    if weights is not None and len(weights) <= labels.max():
+        raise ValueError(f"{len(weights)} weights for {labels.max() + 1} labels")
     if len(atlas_labels) != atlas_sphere.n_vertices:
         raise ValueError(f"{len(atlas_labels)} labels for {atlas_sphere.n_vertices} vertices")
-    labels = np.maximum(np.asarray(atlas_labels, dtype=np.int32), 0)
     tree, keep = atlas_sphere.vertices, labels
     if cortex is not None:
         inside = labels > 0
@@ -81,14 +87,16 @@ def transfer_labels(
     unlike = ((folding[:, None, :] - atlas_folding[near]) ** 2).mean(axis=2)
     # The best one counts 1: a vertex far from everything still has a vote.
     cost = 0.5 * (distance / REACH_MM) ** 2 + 0.5 * unlike / FOLDING_SD**2
-    weights = np.exp(cost.min(axis=1, keepdims=True) - cost)
+    candidates = np.ascontiguousarray(keep[near])
+    if weights is not None:
+        cost -= np.asarray(weights, dtype=np.float64)[candidates]
+    votes = np.exp(cost.min(axis=1, keepdims=True) - cost)
     out = np.empty(registered.n_vertices, dtype=np.int32)
     adjacency = registered.adjacency
-    candidates = np.ascontiguousarray(keep[near])
-    _first_vote(candidates, weights, out)
+    _first_vote(candidates, votes, out)
     allowed = np.ones(len(out), dtype=bool) if cortex is None else np.asarray(cortex, dtype=bool)
     out[~allowed] = 0
-    _agree(candidates, weights, adjacency.indptr, adjacency.indices, allowed, out, SWEEPS)
+    _agree(candidates, votes, adjacency.indptr, adjacency.indices, allowed, out, SWEEPS)
     return without_islands(out, registered, allowed)
 
 

@@ -78,6 +78,10 @@ STAGES = (
 sixth as stiff, which also carry parcels away from their folds. Landmarks choose the gyrus in the broad
 stages; the fine ones follow the folds."""
 
+PARCEL_STAGE = Stage(5, 3.5, 1.2, 0.1, 60, 1.0)
+"""After the broad stages, instead of the fine ones, where labels of an atlas are looked up: folds that
+are drawn onto the average one by one carry borders of parcels along, beyond where those are."""
+
 
 @dataclass(frozen=True)
 class FoldingTarget:
@@ -117,6 +121,9 @@ class SphericalRegistration:
     held : int
         Triangles of the subject's mesh that the interpolated map had folded and that were laid out
         anew, or, where that did not help, vertices that could not go all the way.
+    parcel_sphere : Mesh
+        The subject's vertices where labels of an atlas are looked up: less bent than ``sphere``. Single
+        triangles may be folded.
     """
 
     sphere: Mesh
@@ -124,6 +131,7 @@ class SphericalRegistration:
     rigid_correlation: float
     correlation: float
     held: int
+    parcel_sphere: Mesh
 
 
 def register_sphere(
@@ -133,6 +141,7 @@ def register_sphere(
     target: FoldingTarget,
     stages: tuple[Stage, ...] = STAGES,
     landmarks: np.ndarray | None = None,
+    parcel_stage: Stage = PARCEL_STAGE,
 ) -> SphericalRegistration:
     """Register a sphere to a target by its folding.
 
@@ -148,6 +157,8 @@ def register_sphere(
         What else tells places apart (:func:`deepprep.surface.landmarks.nearness`), if the target has
         it too: folds alone cannot tell the gyri of the medial temporal lobe from each other. Columns
         with NaN are left out.
+    parcel_stage : Stage
+        Takes the place of the stages with curvature for ``parcel_sphere``.
 
     Raises
     ------
@@ -179,9 +190,17 @@ def register_sphere(
     on_grid = locate(turned, fine.vertices).interpolate(features)
     rigid_correlation = _correlation(on_grid[:, 0], template[:, 0])
 
+    moved = _coarse_to_fine(on_grid, template, target.levels, stages)
+    broad = [positions for stage, positions in zip(stages, moved) if stage.curvature == 0]
+    calm = moved[-1]
+    if broad and len(broad) < len(stages):
+        calm = _coarse_to_fine(on_grid, template, target.levels, (parcel_stage,), broad[-1])[-1]
     where = locate(fine, unit)
-    stations = _coarse_to_fine(on_grid, template, target.levels, stages)
-    registered, held = reach(turned, [unit_length(where.interpolate(s)) for s in stations])
+    *stations, parcels = (
+        unit_length(where.interpolate(_finest(positions, target.levels)))
+        for positions in (*moved, calm)
+    )
+    registered, held = reach(turned, stations)
     warped = locate(registered, fine.vertices).interpolate(features[:, 0])
     return SphericalRegistration(
         sphere.moved(radius * registered.vertices),
@@ -189,6 +208,7 @@ def register_sphere(
         rigid_correlation,
         _correlation(warped, template[:, 0]),
         held,
+        sphere.moved(radius * parcels),
     )
 
 
@@ -197,31 +217,35 @@ def _coarse_to_fine(
     template: np.ndarray,
     levels: dict[int, Mesh],
     stages: tuple[Stage, ...],
+    moved: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Where the vertices of the finest level are after each stage, (V, 3) on the unit sphere."""
+    """Where the vertices of each stage's level are after it, on the unit sphere; from ``moved``, if given."""
+    if not stages:
+        raise ValueError("a registration needs at least one stage")
     fine = levels[max(levels)]
     results: list[np.ndarray] = []
-    moved: np.ndarray | None = None
-    level = min(levels)
     for stage in stages:
-        while moved is not None and level < stage.level:
-            level += 1
-            moved = midpoints(moved, levels[level])
         if moved is None:
-            level = stage.level
-            moved = unit_length(levels[level].vertices)
+            moved = unit_length(levels[stage.level].vertices)
+        moved = _refined(moved, levels, stage.level)
         n_smooth = smoothing_steps(fine, stage.smoothing_mm)
         here = _rescaled(smoothed(on_grid, fine, n_smooth))[: len(moved)]
         there = _rescaled(smoothed(template, fine, n_smooth))
-        moved = _register_level(moved, levels[level], here, fine, there, stage)
-        result, up = moved, level
-        while up < max(levels):
-            up += 1
-            result = midpoints(result, levels[up])
-        results.append(result)
-    if not results:
-        raise ValueError("a registration needs at least one stage")
+        moved = _register_level(moved, levels[stage.level], here, fine, there, stage)
+        results.append(moved)
     return results
+
+
+def _refined(moved: np.ndarray, levels: dict[int, Mesh], level: int) -> np.ndarray:
+    """Positions of the vertices of a finer level from those of a coarser one."""
+    for finer in sorted(levels):
+        if finer <= level and levels[finer].n_vertices > len(moved):
+            moved = midpoints(moved, levels[finer])
+    return moved
+
+
+def _finest(moved: np.ndarray, levels: dict[int, Mesh]) -> np.ndarray:
+    return _refined(moved, levels, max(levels))
 
 
 def standardised(values: np.ndarray, sphere: Mesh) -> np.ndarray:

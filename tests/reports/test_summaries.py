@@ -92,7 +92,9 @@ def test_bold_summary_gives_choices_with_their_reasons():
 def test_quality_measures_are_rows_in_words():
     measures = {"fd_mean_mm": 0.2034, "tsnr_gm": 70.14, "made_up": 1.5, "n_frames": 1205}
     text = s.bold_summary(bold(metrics=measures))
-    assert Tags(text).tags.count("tr") == Tags(s.bold_summary(bold(metrics={}))).tags.count("tr") + 5
+    assert (
+        Tags(text).tags.count("tr") == Tags(s.bold_summary(bold(metrics={}))).tags.count("tr") + 5
+    )
     assert "<td>Frames</td><td>1205</td>" in text
     assert "<td>Framewise displacement, mean (mm)</td><td>0.203</td>" in text
     assert "<td>made_up</td><td>1.5</td>" in text

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepprep.data.parcellations import BUNDLED
+from deepprep.data.parcellations import BUNDLED, label_weights
 from deepprep.data.surface_atlases import atlas_sphere, parcellation
 from deepprep.image.volume import Volume
 from deepprep.interfaces.annotation_files import read_annotation, write_annotation
@@ -57,6 +57,34 @@ def test_islands_go_to_what_surrounds_them():
     island = np.linalg.norm(sphere.vertices - [70.0, 0, -71.0], axis=1) < 8
     spotted[island] = 2
     assert np.array_equal(without_islands(spotted, sphere), labels)
+
+
+def test_a_label_whose_votes_count_more_is_larger():
+    sphere, labels, folding = _atlas()
+    plain = transfer_labels(sphere, folding, sphere, labels, folding)
+    heavy = transfer_labels(sphere, folding, sphere, labels, folding, weights=np.array([0, 2.0, 0]))
+    assert (heavy == 1).sum() > 1.02 * (plain == 1).sum()
+    # at its border alone: a vote that no atlas vertex nearby casts cannot count
+    grown = (heavy == 1) & (plain != 1) & (sphere.vertices[:, 2] < 60)
+    assert np.abs(sphere.vertices[grown, 0]).max() < 8
+    none = transfer_labels(sphere, folding, sphere, labels, folding, weights=np.zeros(3))
+    assert np.array_equal(none, plain)
+
+
+def test_weights_need_one_for_each_label():
+    sphere, labels, folding = _atlas()
+    with pytest.raises(ValueError, match="2 weights for 3 labels"):
+        transfer_labels(sphere, folding, sphere, labels, folding, weights=np.zeros(2))
+
+
+def test_weights_of_aparc_are_those_of_its_names():
+    names = parcellation("aparc", "lh").names
+    weights = label_weights("aparc", names)
+    assert weights is not None and len(weights) == len(names)
+    # frontal poles of the atlas are half as large as FreeSurfer's
+    assert weights[names.index("frontalpole")] == weights.max() > 0.5
+    assert weights[names.index("unknown")] == 0
+    assert label_weights("schaefer100", parcellation("schaefer100", "lh").names) is None
 
 
 def test_folding_that_does_not_fit_is_refused():

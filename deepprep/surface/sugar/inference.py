@@ -100,12 +100,14 @@ def register_with_sugar(
     registered, held = reach(turned, [goal])
     warped = locate(registered, grid.vertices).interpolate(feature)
     radius = float(np.linalg.norm(sphere.vertices, axis=1).mean())
+    found = sphere.moved(radius * registered.vertices)
     return SphericalRegistration(
-        sphere.moved(radius * registered.vertices),
+        found,
         rotation,
         float(np.corrcoef(on_grid, template)[0, 1]),
         float(np.corrcoef(warped, template)[0, 1]),
         held,
+        parcel_sphere=found,
     )
 
 

@@ -21,7 +21,7 @@ NEIGHBOURS = 24
 """Atlas vertices asked by each vertex: those within about 5 mm on a mesh of 32k."""
 REACH_MM = 2.5
 """Standard deviation of the weight by distance on the 100 mm sphere."""
-FOLDING_SD = 1.0
+FOLDING_SD = 0.7
 """Standard deviation of the weight by difference of folding, in standard deviations of it."""
 AGREEMENT = 0.35
 """How much one neighbour of the same label counts beside the natural logarithm of the votes."""

@@ -39,7 +39,10 @@ MAX_SMOOTHINGS = 50
 """Passes of local smoothing against folding; none to three are usual."""
 
 FINE_MM = (0.9, 1.5)
-"""Voxels of an image between these carry the maps; others are joined or divided."""
+"""Voxels of the fixed image between these carry the maps; others are joined or divided."""
+
+SMALLEST_MM = 0.75
+"""Voxels of the moving image from here on carry the inverse."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,12 @@ class DeformableResult:
             Of the moving image at which the map will be asked: it is then kept at their centres
             (``whole_lattice``), so that it is the same there however a reader interpolates, and moves
             points before ``init`` is undone. Without, or where the grid is sheared, which ITK cannot
-            describe: on the lattice of ``forward``, after it.
+            describe, or so fine that the file would be several times as large: on the lattice of
+            ``forward``, after it.
         """
         back = self.init.inverse()
-        if voxels is None or voxels.shear > SHEAR_TOLERANCE:
+        sheared = voxels is not None and voxels.shear > SHEAR_TOLERANCE
+        if voxels is None or sheared or voxels.zooms_mm.min() < SMALLEST_MM:
             return Chain([back, self.inverse])
         on = whole_lattice(voxels)
         to_field = self.forward.grid.ras2vox @ back.matrix @ on.affine
@@ -167,7 +172,8 @@ def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
     A map that is kept at the voxel centres at which it is applied is the same map there however a
     reader interpolates between them.
     """
-    step = _strides(fixed.zooms_mm)
+    zooms, least = fixed.zooms_mm, FINE_MM[0]
+    step = np.where(zooms < least, np.ceil(least / zooms - 1e-6), 1.0) / _parts(zooms)
     ends = np.array([[0, 0, 0], np.array(grid.shape) - 1]) @ grid.affine[:3, :3].T
     ends = (ends + grid.affine[:3, 3]) @ fixed.ras2vox[:3, :3].T + fixed.ras2vox[:3, 3]
     first = np.ceil(ends[0] / step - 1e-6)
@@ -179,19 +185,17 @@ def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
 
 
 def whole_lattice(image: Grid) -> Grid:
-    """All of an image's voxels; several to one, or one to several, to about 1 mm."""
-    step = _strides(image.zooms_mm)
+    """All of an image's voxels; several to one of them if they are large."""
+    step = 1.0 / _parts(image.zooms_mm)
     shape = np.ceil((np.array(image.shape) - 1) / step - 1e-6) + 1
     affine = image.affine.copy()
     affine[:3, :3] = image.affine[:3, :3] * step
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
-def _strides(zooms_mm: np.ndarray) -> np.ndarray:
-    """(3,) voxels of an image to one of a map's lattice, 1 or more, or a part of one."""
-    low, high = FINE_MM
-    joined = np.where(zooms_mm < low, np.ceil(low / zooms_mm - 1e-6), 1.0)
-    return joined / np.where(zooms_mm > high, np.ceil(zooms_mm / high - 1e-6), 1.0)
+def _parts(zooms_mm: np.ndarray) -> np.ndarray:
+    """(3,) parts into which voxels along each axis are divided for a map."""
+    return np.where(zooms_mm > FINE_MM[1], np.ceil(zooms_mm / FINE_MM[1] - 1e-6), 1.0)
 
 
 def _refine_smoothly(velocity: torch.Tensor, coarse: Grid, fine: Grid) -> torch.Tensor:

@@ -9,7 +9,12 @@ from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration import diffeomorphic
 from deepprep.registration.diffeomorphic import ChannelPair, Level, register_diffeomorphic
-from deepprep.registration.flow import _refine_smoothly, lattice, voxel_lattice
+from deepprep.registration.flow import (
+    _refine_smoothly,
+    lattice,
+    voxel_lattice,
+    whole_lattice,
+)
 from deepprep.registration.transforms import (
     Affine,
     Chain,
@@ -90,13 +95,26 @@ def test_inverse_at_the_voxels_of_the_moving_image_is_exact_there(warped):
     np.testing.assert_allclose(back.map_points(far), result.init.inverse().map_points(far))
 
 
-def test_a_sheared_moving_image_gets_the_inverse_of_the_fixed_lattice(warped):
+def test_sheared_or_tiny_moving_voxels_get_the_inverse_of_the_fixed_lattice(warped):
     _, moving, *_, result = warped
     sheared = moving.affine.copy()
     sheared[0, 1] = 0.01 * sheared[0, 0]
-    grid = Grid(moving.shape, sheared)
-    assert grid.shear > 0.005
-    assert result.moving_to_fixed(grid).steps[-1] is result.inverse
+    odd = Grid(moving.shape, sheared)
+    assert odd.shear > 0.005
+    tiny = Grid(moving.shape, moving.affine @ np.diag([0.25, 0.25, 0.25, 1]))
+    for where in (odd, tiny):
+        assert result.moving_to_fixed(where).steps[-1] is result.inverse
+
+
+def test_whole_lattice_keeps_every_voxel_and_divides_large_ones():
+    affine = np.diag([-1.0, 2.0, 3.2, 1.0])
+    affine[:3, 3] = (5, 6, 7)
+    image = Grid((11, 8, 6), affine)
+    whole = whole_lattice(image)
+    assert whole.shape == (11, 15, 16)
+    np.testing.assert_allclose(whole.zooms_mm, [1.0, 1.0, 3.2 / 3])
+    own = whole.points_ras()[::1, ::2, ::3]
+    np.testing.assert_allclose(own, image.points_ras(), atol=1e-9)
 
 
 def test_fine_levels_near_the_brain_alone_find_the_same(warped, monkeypatch):

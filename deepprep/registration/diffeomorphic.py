@@ -36,7 +36,7 @@ from deepprep.registration.velocity import (
     identity,
     pull,
 )
-from deepprep.registration.warping import demons_force
+from deepprep.registration.warping import agreement, demons_force
 
 
 @dataclass(frozen=True)
@@ -294,6 +294,9 @@ class _Work:
         """Mean local correlation in the fixed brain, less the mismatch of maps and labels."""
         n = self.n_images
         counted = self.inside * weight
+        if warped.device.type == "cpu":
+            total = agreement(self.fixed.numpy(), warped.contiguous().numpy(), counted.numpy(), n)
+            return float(total / max(float(counted.sum()), 1.0))
         total = (warped[:n] * self.fixed[:n] * counted).sum() / n
         for own, other in zip(self.fixed[n:], warped[n:]):
             total = total - 0.5 * ((other - own) ** 2 * counted).sum()
@@ -317,11 +320,11 @@ class _Work:
 def _normal(image: torch.Tensor, box: Smoother, weight: torch.Tensor | None) -> torch.Tensor:
     """(X, Y, Z) with local mean and deviation taken out, neither told by what has no weight."""
     if weight is None:
-        weight = torch.ones_like(image)
+        mean, square = box(torch.stack([image, image**2]))
+        return (image - mean) / ((square - mean**2).clamp(min=0.0) + CONTRAST_FLOOR**2).sqrt()
     share = box(weight[None])[0].clamp(min=1e-3)
-    mean = box((image * weight)[None])[0] / share
-    variance = (box((image**2 * weight)[None])[0] / share - mean**2).clamp(min=0.0)
-    return weight * (image - mean) / (variance + CONTRAST_FLOOR**2).sqrt()
+    mean, square = box(torch.stack([image * weight, image**2 * weight])) / share
+    return weight * (image - mean) / ((square - mean**2).clamp(min=0.0) + CONTRAST_FLOOR**2).sqrt()
 
 
 def _slopes(values: torch.Tensor) -> torch.Tensor:

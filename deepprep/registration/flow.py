@@ -41,6 +41,9 @@ MAX_SMOOTHINGS = 50
 FINE_MM = (0.9, 1.5)
 """Voxels of the fixed image between these carry the maps; others are joined or divided."""
 
+MOST_STAMPED = 100_000_000
+"""Voxels written at most when weights are stamped around cells that fold."""
+
 SMALLEST_MM = 0.75
 """Voxels of the moving image from here on carry the inverse."""
 
@@ -270,11 +273,25 @@ def _near(
     to_grid = grid.ras2vox @ on.affine
     at = np.argwhere(cells) @ to_grid[:3, :3].T + to_grid[:3, 3]
     at = np.clip(np.rint(at).astype(int), 0, np.array(grid.shape) - 1)
-    marked = np.zeros(grid.shape, bool)
-    marked[tuple(at.T)] = True
-    distance = ndimage.distance_transform_edt(~marked)
-    weight = np.clip(1.5 - distance / (2.0 + 2.0 * reach_vox), 0.0, 1.0)
-    return torch.from_numpy(weight.astype(np.float32)).to(device)
+    at = np.unique(at, axis=0)
+    wide = 2.0 + 2.0 * reach_vox
+    radius = int(np.ceil(1.5 * wide))
+    if len(at) * (2 * radius + 1) ** 3 > MOST_STAMPED:
+        marked = np.zeros(grid.shape, bool)
+        marked[tuple(at.T)] = True
+        distance = ndimage.distance_transform_edt(~marked)
+        weight = np.clip(1.5 - distance / wide, 0.0, 1.0).astype(np.float32)
+        return torch.from_numpy(weight).to(device)
+    # a stamp at each of a few cells costs a tenth of the distance at every voxel
+    offset = np.arange(-radius, radius + 1, dtype=float)
+    distance = np.sqrt(sum(o**2 for o in np.meshgrid(offset, offset, offset, indexing="ij")))
+    stamp = np.clip(1.5 - distance / wide, 0.0, 1.0).astype(np.float32)
+    padded = np.zeros([n + 2 * radius for n in grid.shape], np.float32)
+    for i, j, k in at:
+        part = padded[i : i + len(offset), j : j + len(offset), k : k + len(offset)]
+        np.maximum(part, stamp, out=part)
+    inner = tuple(slice(radius, n + radius) for n in grid.shape)
+    return torch.from_numpy(np.ascontiguousarray(padded[inner])).to(device)
 
 
 def _in_voxels(displacement: Displacement) -> torch.Tensor:

@@ -82,8 +82,11 @@ def soft_groups(labels: Volume, grid: Grid, to_space: Affine | None = None) -> n
     InputError
         No voxel has a label of any group.
     """
-    numbers = np.rint(labels.data).astype(np.int64)
-    numbers[(numbers < 0) | (numbers >= N_LABELS)] = 0
+    numbers = labels.data
+    if not np.issubdtype(numbers.dtype, np.integer):
+        numbers = np.rint(numbers).astype(np.int32)
+    if numbers.dtype != np.uint8:  # which has no other numbers
+        numbers = np.where((numbers < 0) | (numbers >= N_LABELS), 0, numbers)
     index = group_lookup()[numbers]
     if not (index >= 0).any():
         raise InputError(

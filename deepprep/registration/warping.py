@@ -213,3 +213,36 @@ def demons_force(fixed, moved, calm, weight):  # type: ignore[no-untyped-def]
                 out[1, x, y, z] = ay / power
                 out[2, x, y, z] = az / power
     return out
+
+
+@compiled(parallel=True)
+def agreement(fixed, moved, counted, n_images):  # type: ignore[no-untyped-def]
+    """Sum over voxels of the mean product of images, less half the squared mismatch of other channels.
+
+    Parameters
+    ----------
+    fixed, moved : (C, X, Y, Z) float32 arrays
+        Features on one lattice; the first ``n_images`` are locally normalised images.
+    counted : (X, Y, Z) float32 array
+        Weight of each voxel.
+    n_images : int
+    """
+    channels, nx, ny, nz = fixed.shape
+    planes = np.zeros(nx)
+    for x in numba.prange(nx):
+        total = 0.0
+        for y in range(ny):
+            for z in range(nz):
+                weight = counted[x, y, z]
+                if weight == 0:
+                    continue
+                value = 0.0
+                for c in range(n_images):
+                    value += fixed[c, x, y, z] * moved[c, x, y, z]
+                value /= n_images
+                for c in range(n_images, channels):
+                    off = moved[c, x, y, z] - fixed[c, x, y, z]
+                    value -= 0.5 * off * off
+                total += weight * value
+        planes[x] = total
+    return planes.sum()

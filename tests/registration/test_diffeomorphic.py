@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
-from deepprep.registration import diffeomorphic
+from deepprep.registration import diffeomorphic, flow
 from deepprep.registration.diffeomorphic import ChannelPair, Level, register_diffeomorphic
 from deepprep.registration.flow import (
+    _near,
     _refine_smoothly,
     lattice,
     voxel_lattice,
@@ -23,6 +24,7 @@ from deepprep.registration.transforms import (
     smallest_jacobian,
 )
 from deepprep.registration.velocity import Smoother, compose, exponential, identity, invert
+from deepprep.registration.warping import agreement
 from tests.registration.heads import T1W, brain_points, error_mm, grid, motion, paint
 
 LEVELS = (Level(6.0, 40, 1.2, 0.8), Level(3.0, 25, 1.2, 0.8))
@@ -140,6 +142,33 @@ def test_fine_levels_near_the_brain_alone_find_the_same(warped, monkeypatch):
     np.testing.assert_allclose(
         part.velocity.map_points(corner), coarse.velocity.map_points(corner), atol=0.05
     )
+
+
+def test_weights_around_folds_are_the_same_stamped_and_by_distance(monkeypatch):
+    fine, coarse = (
+        Grid((40, 30, 20), np.diag([1.0, 1, 1, 1])),
+        Grid((20, 15, 10), np.diag([2.0] * 3 + [1.0])),
+    )
+    cells = np.zeros((39, 29, 19), bool)
+    cells[0, 0, 0] = cells[20, 14, 9] = cells[21, 14, 9] = True
+    stamped = _near(cells, fine, coarse, 1, torch.device("cpu"))
+    monkeypatch.setattr(flow, "MOST_STAMPED", 0)
+    np.testing.assert_allclose(
+        _near(cells, fine, coarse, 1, torch.device("cpu")), stamped, atol=1e-6
+    )
+    assert stamped[0, 0, 0] == stamped[10, 7, 4] == 1
+    # 1 up to two voxels away, 0 from six on
+    assert stamped[12, 7, 4] == 1 and 0 < stamped[14, 7, 4] < 1 and stamped[16, 7, 4] == 0
+
+
+def test_agreement_is_correlation_less_mismatch():
+    rng = np.random.default_rng(0)
+    fixed, moved = rng.normal(size=(2, 3, 4, 5, 6)).astype(np.float32)
+    counted = rng.random((4, 5, 6)).astype(np.float32)
+    counted[0] = 0
+    expected = (fixed[:2] * moved[:2]).mean(0) - 0.5 * ((fixed[2] - moved[2]) ** 2)
+    found = agreement(fixed, moved, counted, 2)
+    np.testing.assert_allclose(found, (expected * counted).sum(), rtol=1e-5)
 
 
 def test_order_of_composition_is_as_documented(warped):

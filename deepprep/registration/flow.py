@@ -14,8 +14,9 @@ from scipy import ndimage
 
 from deepprep.image.spline_matrix import interpolation_matrix
 from deepprep.image.volume import Grid, Volume
+from deepprep.registration.folding import smallest_corner_determinant
 from deepprep.registration.itk import SHEAR_TOLERANCE
-from deepprep.registration.transforms import Affine, Chain, Displacement, corner_determinant
+from deepprep.registration.transforms import Affine, Chain, Displacement
 from deepprep.registration.velocity import (
     Smoother,
     along_axes,
@@ -258,11 +259,12 @@ def _both_ways(velocity: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.
     """Flow, its inverse, and the smaller determinant of both at the corners of each cell."""
     ident = identity(grid.shape, velocity.device)
     forward = exponential(velocity, ident, FINAL_STEP_VOX)
-    tight = corner_determinant(to_displacement(forward, grid))
+    tight = smallest_corner_determinant(forward.cpu().contiguous().numpy())
     if tight.min() <= MIN_JACOBIAN:
         return forward, -forward, tight
     inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX))
-    return forward, inverse, np.minimum(tight, corner_determinant(to_displacement(inverse, grid)))
+    other = smallest_corner_determinant(inverse.cpu().contiguous().numpy())
+    return forward, inverse, np.minimum(tight, other)
 
 
 def _near(

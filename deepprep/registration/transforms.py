@@ -201,8 +201,8 @@ def corner_determinant(displacement: Displacement) -> np.ndarray:
         raise ValueError(
             f"a Jacobian needs two voxels along each axis, not {displacement.field.shape[:3]}"
         )
-    to_vox = np.ascontiguousarray(displacement.grid.ras2vox[:3, :3])
-    return smallest_corner_determinant(displacement.field, to_vox)
+    vectors = displacement.field @ displacement.grid.ras2vox[:3, :3].T.astype(np.float32)
+    return smallest_corner_determinant(np.ascontiguousarray(np.moveaxis(vectors, -1, 0)))
 
 
 def _determinant(displacement: Displacement) -> np.ndarray:

@@ -240,13 +240,13 @@ def finish(
     smoothings = 0
     while True:
         refined = _refine_smoothly(velocity, grid, fine) * edge
-        forward, inverse, tight = _both_ways(refined, fine)
+        forward, inverse, tight, moved = _both_ways(refined, fine)
         if tight.min() > MIN_JACOBIAN:
             break
         if smoothings == MAX_SMOOTHINGS:
             raise RuntimeError("the registration folds however smooth its velocity is made")
         smoothings += 1
-        share = _near(tight < 2 * MIN_JACOBIAN, fine, grid, smoothings, velocity.device)
+        share = _near(tight < 2 * MIN_JACOBIAN, moved, fine, grid, smoothings, velocity.device)
         velocity = (velocity + share * (smooth(velocity) - velocity)) * window
     log["smoothed_against_folding"] = smoothings
     log["smallest_jacobian"] = round(float(tight.min()), 4)
@@ -255,25 +255,38 @@ def finish(
     return DeformableResult(there, back, flow, init, log)
 
 
-def _both_ways(velocity: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Flow, its inverse, and the smaller determinant of both at the corners of each cell."""
+def _both_ways(
+    velocity: torch.Tensor, grid: Grid
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, torch.Tensor]:
+    """Flow, its inverse, and how tight a cell becomes either way; last, the one of both that is tight."""
     ident = identity(grid.shape, velocity.device)
     forward = exponential(velocity, ident, FINAL_STEP_VOX)
-    tight = smallest_corner_determinant(forward.cpu().contiguous().numpy())
+    tight = smallest_corner_determinant(forward.cpu().contiguous().numpy(), True)
     if tight.min() <= MIN_JACOBIAN:
-        return forward, -forward, tight
+        return forward, -forward, tight, forward
     inverse = invert(forward, exponential(-velocity, ident, FINAL_STEP_VOX))
-    other = smallest_corner_determinant(inverse.cpu().contiguous().numpy())
-    return forward, inverse, np.minimum(tight, other)
+    other = smallest_corner_determinant(inverse.cpu().contiguous().numpy(), False)
+    if other.min() <= MIN_JACOBIAN:
+        return forward, inverse, other, inverse
+    return forward, inverse, np.minimum(tight, other), forward
 
 
 def _near(
-    cells: np.ndarray, on: Grid, grid: Grid, reach_vox: int, device: torch.device
+    cells: np.ndarray,
+    moved: torch.Tensor,
+    on: Grid,
+    grid: Grid,
+    reach_vox: int,
+    device: torch.device,
 ) -> torch.Tensor:
-    """(X, Y, Z) weights on ``grid``: one at the marked cells of ``on``, fading to zero a few voxels away."""
+    """(X, Y, Z) weights on ``grid``: one at the marked cells of ``on`` and where ``moved`` (voxels) takes
+    them, fading to zero a few voxels away.
+    """
     # each pass reaches further, so that in the end the whole field is smoothed
     to_grid = grid.ras2vox @ on.affine
-    at = np.argwhere(cells) @ to_grid[:3, :3].T + to_grid[:3, 3]
+    at = np.argwhere(cells)
+    ends = at + moved[(slice(None), *at.T)].cpu().numpy().T
+    at = np.concatenate([at, ends]) @ to_grid[:3, :3].T + to_grid[:3, 3]
     at = np.clip(np.rint(at).astype(int), 0, np.array(grid.shape) - 1)
     at = np.unique(at, axis=0)
     wide = 2.0 + 2.0 * reach_vox

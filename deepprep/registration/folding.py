@@ -20,13 +20,15 @@ def _determinant(x, y, z):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def smallest_corner_determinant(field):  # type: ignore[no-untyped-def]
+def smallest_corner_determinant(field, both_ways):  # type: ignore[no-untyped-def]
     """Smallest determinant of the map's derivative over the eight corners of every cell.
 
     Parameters
     ----------
     field : (3, X, Y, Z) float32 array
         Displacement in voxels along the axes of the lattice.
+    both_ways : bool
+        Of the derivative of the inverse too, which is one over the largest.
 
     Returns
     -------
@@ -47,10 +49,13 @@ def smallest_corner_determinant(field):  # type: ignore[no-untyped-def]
                             ex[a, b, i] = u[1, a, b] - u[0, a, b]
                             ey[a, b, i] = u[a, 1, b] - u[a, 0, b]
                             ez[a, b, i] = u[a, b, 1] - u[a, b, 0]
-                low = np.inf
+                low, high = np.inf, 0.0
                 for a in range(2):
                     for b in range(2):
                         for c in range(2):
-                            low = min(low, _determinant(ex[b, c], ey[a, c], ez[a, b]))
+                            det = _determinant(ex[b, c], ey[a, c], ez[a, b])
+                            low, high = min(low, det), max(high, det)
+                if both_ways and high > 1.0:
+                    low = min(low, 1.0 / high)
                 worst[x, y, z] = low
     return worst

@@ -202,7 +202,7 @@ def corner_determinant(displacement: Displacement) -> np.ndarray:
             f"a Jacobian needs two voxels along each axis, not {displacement.field.shape[:3]}"
         )
     vectors = displacement.field @ displacement.grid.ras2vox[:3, :3].T.astype(np.float32)
-    return smallest_corner_determinant(np.ascontiguousarray(np.moveaxis(vectors, -1, 0)))
+    return smallest_corner_determinant(np.ascontiguousarray(np.moveaxis(vectors, -1, 0)), False)
 
 
 def _determinant(displacement: Displacement) -> np.ndarray:

@@ -16,6 +16,7 @@ from deepprep.registration.flow import (
     voxel_lattice,
     whole_lattice,
 )
+from deepprep.registration.folding import smallest_corner_determinant
 from deepprep.registration.transforms import (
     Affine,
     Chain,
@@ -145,20 +146,31 @@ def test_fine_levels_near_the_brain_alone_find_the_same(warped, monkeypatch):
 
 
 def test_weights_around_folds_are_the_same_stamped_and_by_distance(monkeypatch):
-    fine, coarse = (
-        Grid((40, 30, 20), np.diag([1.0, 1, 1, 1])),
-        Grid((20, 15, 10), np.diag([2.0] * 3 + [1.0])),
-    )
+    fine = Grid((40, 30, 20), np.eye(4))
+    coarse = Grid((20, 15, 10), np.diag([2.0, 2, 2, 1]))
     cells = np.zeros((39, 29, 19), bool)
     cells[0, 0, 0] = cells[20, 14, 9] = cells[21, 14, 9] = True
-    stamped = _near(cells, fine, coarse, 1, torch.device("cpu"))
+    moved = torch.zeros(3, 40, 30, 20)
+    moved[0, 0, 0, 0] = 38.0
+    stamped = _near(cells, moved, fine, coarse, 1, torch.device("cpu"))
     monkeypatch.setattr(flow, "MOST_STAMPED", 0)
-    np.testing.assert_allclose(
-        _near(cells, fine, coarse, 1, torch.device("cpu")), stamped, atol=1e-6
-    )
-    assert stamped[0, 0, 0] == stamped[10, 7, 4] == 1
+    again = _near(cells, moved, fine, coarse, 1, torch.device("cpu"))
+    np.testing.assert_allclose(again, stamped, atol=1e-6)
+    # at both ends of the way of a cell
+    assert stamped[0, 0, 0] == stamped[10, 7, 4] == stamped[19, 0, 0] == 1
     # 1 up to two voxels away, 0 from six on
     assert stamped[12, 7, 4] == 1 and 0 < stamped[14, 7, 4] < 1 and stamped[16, 7, 4] == 0
+
+
+def test_tightness_knows_both_directions():
+    wide = np.zeros((3, 6, 6, 6), np.float32)
+    wide[0] = 3.0 * np.arange(6)[:, None, None]
+    np.testing.assert_allclose(smallest_corner_determinant(wide, False), 4.0)
+    np.testing.assert_allclose(smallest_corner_determinant(wide, True), 0.25)
+    wide[0] = -0.5 * np.arange(6)[:, None, None]
+    np.testing.assert_allclose(smallest_corner_determinant(wide, True), 0.5)
+    wide[0] = -2.0 * np.arange(6)[:, None, None]
+    np.testing.assert_allclose(smallest_corner_determinant(wide, True), -1.0)
 
 
 def test_agreement_is_correlation_less_mismatch():

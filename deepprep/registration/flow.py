@@ -189,7 +189,7 @@ def voxel_lattice(fixed: Grid, grid: Grid) -> Grid:
 
 
 def whole_lattice(image: Grid) -> Grid:
-    """All of an image's voxels; several to one of them if they are large."""
+    """All of an image's voxels, large ones divided into parts of at most 1.5 mm."""
     step = 1.0 / _parts(image.zooms_mm)
     shape = np.ceil((np.array(image.shape) - 1) / step - 1e-6) + 1
     affine = image.affine.copy()

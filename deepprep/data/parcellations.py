@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from deepprep.errors import MissingResourceError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BUNDLED: Mapping[str, str] = {
     "aparc": "aparc",
@@ -48,6 +50,8 @@ def label_weights(name: str, labels: Sequence[str]) -> np.ndarray | None:
     (L,) float64 array or None
         None where all count the same. See ``training/atlases/weigh_parcels.py``.
     """
+    import numpy as np
+
     file = Path(__file__).parent / "atlases" / f"{name}_weights.json"
     if name not in BUNDLED or not file.is_file():
         return None

@@ -348,7 +348,7 @@ def _volume_ml(mask: Volume) -> float:
 
 
 @stage(cpus=2, mem_gb=4.0, title="T1w in template space")
-@python.define(outputs=["t1w", "mask", "dseg", "gm", "wm", "csf", "info", "figure"])
+@python.define(outputs=["t1w", "mask", "dseg", "gm", "wm", "csf", "jacobian", "info", "figure"])
 def WarpAnatomy(
     t1w: File,
     mask: File,
@@ -360,7 +360,7 @@ def WarpAnatomy(
     space: str,
     template_files: dict[str, File],
     label: str,
-) -> tuple[File, File, File, File, File, File, File, File]:
+) -> tuple[File, File, File, File, File, File, File, File, File]:
     """Anatomical derivatives on a template's lattice, their overlap with it, and the figure."""
     import numpy as np
 
@@ -369,6 +369,7 @@ def WarpAnatomy(
     from deepprep.interfaces.nifti import load_volume
     from deepprep.quality.metrics import dice
     from deepprep.registration.itk import read_composite
+    from deepprep.registration.transforms import warp_jacobian
     from deepprep.reports.figures import plot_template_flicker
 
     files = {key: str(value) for key, value in template_files.items()}
@@ -407,6 +408,7 @@ def WarpAnatomy(
         keep_volume(fractions["gm"], "gm.nii.gz", code=4),
         keep_volume(fractions["wm"], "wm.nii.gz", code=4),
         keep_volume(fractions["csf"], "csf.nii.gz", code=4),
+        keep_volume(warp_jacobian(chain, fixed.grid), "jacobian.nii.gz", code=4),
         keep_json({"space": space, "overlap_dice": overlap}, "overlap.json"),
         File(figure),
     )

@@ -260,6 +260,7 @@ def PublishStandardAnatomy(
     gm: File,
     wm: File,
     csf: File,
+    jacobian: File,
     info: File,
     figure: File,
     mask_info: File,
@@ -273,7 +274,7 @@ def PublishStandardAnatomy(
 
     Parameters
     ----------
-    t1w, mask, dseg, gm, wm, csf, info, figure : File
+    t1w, mask, dseg, gm, wm, csf, jacobian, info, figure : File
         Results of :func:`deepprep.interfaces.anatomy.WarpAnatomy`.
     entities_of_space : dict
         ``space``, and ``cohort`` and ``res`` where they apply.
@@ -306,6 +307,15 @@ def PublishStandardAnatomy(
     delivery.put(dseg, path(suffix="dseg"), {})
     for tissue, file in (("GM", gm), ("WM", wm), ("CSF", csf)):
         delivery.put(file, path(label=tissue, suffix="probseg"), {})
+    delivery.put(
+        jacobian,
+        path(suffix="jacobian"),
+        {
+            "Description": "Determinant of the deformation from the template to the T1w, without its "
+            "affine part: above 1 where the brain is larger than the template.",
+            "Units": "1",
+        },
+    )
     own = {k: v for k, v in entities_of_space.items() if k != "res"}
     delivery.put(
         figure,

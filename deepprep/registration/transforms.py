@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from deepprep.image.resample import PointTransform
+from deepprep.image.resample import PointTransform, resample
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.folding import smallest_corner_determinant
 
@@ -183,6 +183,31 @@ def jacobian_determinant(displacement: Displacement) -> Volume:
         the map folds.
     """
     return Volume(_determinant(displacement), displacement.affine)
+
+
+def warp_jacobian(chain: Chain, grid: Grid) -> Volume:
+    """Volume change of the displacement that points go through first, on a lattice.
+
+    Parameters
+    ----------
+    chain : Chain
+        Fixed points to moving points, such as a displacement and then an affine, whose own
+        determinant is left out.
+    grid : Grid
+        In the fixed space.
+
+    Returns
+    -------
+    Volume
+        (X, Y, Z) float32; 1 where the field does not reach, and everywhere without a displacement
+        first.
+    """
+    first = chain.steps[0] if chain.steps else None
+    if not isinstance(first, Displacement):
+        return Volume(np.ones(grid.shape, np.float32), grid.affine)
+    change = jacobian_determinant(first)
+    found = resample(change.like(change.data - 1.0), grid, None, "linear")
+    return found.like((found.data + 1.0).astype(np.float32))
 
 
 def smallest_jacobian(displacement: Displacement) -> float:

@@ -447,7 +447,7 @@ def _standard_spaces(
             ),
             name=f"warp_{name}",
         )
-        outputs = ("t1w", "mask", "dseg", "gm", "wm", "csf", "info", "figure")
+        outputs = ("t1w", "mask", "dseg", "gm", "wm", "csf", "jacobian", "info", "figure")
         workflow.add(
             PublishStandardAnatomy(
                 **{key: getattr(warped, key) for key in outputs},

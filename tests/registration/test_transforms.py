@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from deepprep.image.resample import resample
-from deepprep.image.volume import Volume
+from deepprep.image.volume import Grid, Volume
 from deepprep.registration.transforms import (
     Affine,
     Chain,
     Displacement,
     jacobian_determinant,
     smallest_jacobian,
+    warp_jacobian,
 )
 
 RNG = np.random.default_rng(3)
@@ -136,3 +137,16 @@ def test_fold_between_two_voxels_is_not_hidden_by_central_differences():
     warp = Displacement(field, np.eye(4))
     assert jacobian_determinant(warp).data.min() > 0
     assert smallest_jacobian(warp) < 0
+
+
+def test_jacobian_of_a_warp_leaves_out_the_affine_and_is_one_beyond_the_field():
+    where = Grid((9, 9, 9), np.diag([2.0, 2.0, 2.0, 1.0]))
+    points = where.points_ras() - 8.0
+    # 10 % longer along x and y: the brain is larger than the template there
+    field = Displacement(points * [0.1, 0.1, 0.0], where.affine)
+    double = Affine(np.diag([2.0, 2.0, 2.0, 1.0]))
+    wide = Grid((20, 5, 5), np.array([[2.0, 0, 0, 0], [0, 2, 0, 4], [0, 0, 2, 4], [0, 0, 0, 1]]))
+    found = warp_jacobian(Chain([field, double]), wide).data
+    np.testing.assert_allclose(found[1:8], 1.21, atol=1e-4)
+    np.testing.assert_allclose(found[11:], 1.0)
+    np.testing.assert_array_equal(warp_jacobian(Chain([double]), wide).data, 1.0)

@@ -132,6 +132,7 @@ def test_derivatives_have_fmripreps_names(ran):
         f"anat/sub-001_{std}_desc-brain_mask.nii.gz",
         f"anat/sub-001_{std}_dseg.nii.gz",
         f"anat/sub-001_{std}_label-WM_probseg.nii.gz",
+        f"anat/sub-001_{std}_jacobian.nii.gz",
         f"{run}_desc-hmc_boldref.nii.gz",
         f"{run}_desc-coreg_boldref.nii.gz",
         f"{run}_desc-brain_mask.nii.gz",
@@ -167,6 +168,17 @@ def test_the_series_keep_their_frames_and_timing(ran, shared_data):
     sidecar = json.loads((func / "sub-001_task-rest_space-T1w_desc-preproc_bold.json").read_text())
     assert sidecar["SliceTimingCorrected"] is True
     assert sidecar["StartTime"] == pytest.approx(1.216, abs=0.01)
+
+
+def test_the_jacobian_map_is_positive_and_about_one(ran):
+    anat = ran[0] / "out/sub-001/anat"
+    stem = "sub-001_space-MNI152NLin2009cAsym_res-2"
+    image = nib.load(anat / f"{stem}_jacobian.nii.gz")
+    inside = nib.load(anat / f"{stem}_desc-brain_mask.nii.gz").get_fdata() > 0
+    values = image.get_fdata()[inside]
+    assert values.min() > 0.1 and values.max() < 10
+    assert 0.8 < np.median(values) < 1.2 and values.std() > 0.05
+    assert "affine" in json.loads((anat / f"{stem}_jacobian.json").read_text())["Description"]
 
 
 def test_masks_of_t1w_and_bold_coincide(ran):

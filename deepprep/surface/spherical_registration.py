@@ -67,6 +67,7 @@ class Stage:
 
 
 STAGES = (
+    Stage(3, 20.0, 1.8, 0.0, 60, 3.0),
     Stage(3, 15.0, 1.8, 0.0, 60, 3.0),
     Stage(3, 10.0, 1.8, 0.0, 60, 3.0),
     Stage(4, 8.0, 1.8, 0.0, 60, 3.0),
@@ -74,7 +75,8 @@ STAGES = (
     Stage(5, 3.5, 0.3, 0.1, 60, 0.3),
     Stage(6, 2.0, 0.3, 0.1, 30, 0.3),
 )
-"""From broad to fine. A first stage of less than 15 mm can end a gyrus aside; so can broad stages a
+"""From broad to fine. A first stage of 10 or 15 mm can end a gyrus aside (15: one of sixteen silver
+hemispheres, in medial occipital cortex); so can broad stages a
 sixth as stiff, which also carry parcels away from their folds. Landmarks choose the gyrus in the broad
 stages; the fine ones follow the folds."""
 

@@ -21,7 +21,7 @@ def test_a_stripped_input_is_stripped_in_template_space_too(tmp_path, method, st
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "figure.svg").write_text("<svg/>")
     PublishStandardAnatomy(
-        **dict.fromkeys(("t1w", "mask", "dseg", "gm", "wm", "csf"), image),
+        **dict.fromkeys(("t1w", "mask", "dseg", "gm", "wm", "csf", "jacobian"), image),
         info=File(tmp_path / "info.json"),
         figure=File(tmp_path / "figure.svg"),
         mask_info=File(tmp_path / "mask.json"),

@@ -102,7 +102,7 @@ class DeformableResult:
             return Chain([back, self.inverse])
         on = whole_lattice(voxels)
         to_field = self.forward.grid.ras2vox @ back.matrix @ on.affine
-        there, guess = (_in_voxels(d) for d in (self.forward, self.inverse))
+        there, guess = (torch.from_numpy(d.in_voxels()) for d in (self.forward, self.inverse))
         found = invert(there, guess, to_field, on.shape)
         to_moving = self.init.matrix[:3, :3] @ self.forward.affine[:3, :3]
         vectors = found.permute(1, 2, 3, 0).numpy() @ to_moving.T.astype(np.float32)
@@ -307,12 +307,6 @@ def _near(
         np.maximum(part, stamp, out=part)
     inner = tuple(slice(radius, n + radius) for n in grid.shape)
     return torch.from_numpy(np.ascontiguousarray(padded[inner])).to(device)
-
-
-def _in_voxels(displacement: Displacement) -> torch.Tensor:
-    """(3, X, Y, Z) displacement in voxels of its lattice."""
-    to_vox = displacement.grid.ras2vox[:3, :3].T.astype(np.float32)
-    return torch.from_numpy(displacement.field @ to_vox).permute(3, 0, 1, 2)
 
 
 def to_displacement(field_vox: torch.Tensor, grid: Grid) -> Displacement:

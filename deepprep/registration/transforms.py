@@ -107,6 +107,11 @@ class Displacement:
         """Lattice that carries the vectors."""
         return Grid(self.field.shape[:3], self.affine)
 
+    def in_voxels(self) -> np.ndarray:
+        """(3, X, Y, Z) float32 displacement in voxels along the axes of the lattice."""
+        vectors = self.field @ self.grid.ras2vox[:3, :3].T.astype(np.float32)
+        return np.ascontiguousarray(np.moveaxis(vectors, -1, 0))
+
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) RAS mm fixed -> (N, 3) RAS mm moving."""
         points = np.asarray(points, dtype=np.float64)
@@ -217,17 +222,11 @@ def smallest_jacobian(displacement: Displacement) -> float:
     differences that meet there, so this is stricter than ``jacobian_determinant`` and sees
     folds between two voxel centres.
     """
-    return float(corner_determinant(displacement).min())
-
-
-def corner_determinant(displacement: Displacement) -> np.ndarray:
-    """Smallest determinant among the corners of each cell, (X-1, Y-1, Z-1) float32."""
     if min(displacement.field.shape[:3]) < 2:
         raise ValueError(
             f"a Jacobian needs two voxels along each axis, not {displacement.field.shape[:3]}"
         )
-    vectors = displacement.field @ displacement.grid.ras2vox[:3, :3].T.astype(np.float32)
-    return smallest_corner_determinant(np.ascontiguousarray(np.moveaxis(vectors, -1, 0)), False)
+    return float(smallest_corner_determinant(displacement.in_voxels(), False).min())
 
 
 def _determinant(displacement: Displacement) -> np.ndarray:

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 
+from deepprep.image.volume import Grid
+
 CHUNK_BYTES = 1 << 22
 
 MAX_SHEAR = 1e-3
@@ -145,8 +147,7 @@ def orientation_finding(header: Any) -> Finding | None:
             f"the {name} has a zero or non-finite axis",
             "Convert the image again, or write a correct orientation into the header.",
         )
-    unit = columns / lengths
-    shear = float(np.abs(unit.T @ unit - np.eye(3)).max())
+    shear = Grid((1, 1, 1), affine).shear
     if shear > MAX_SHEAR:
         remedy = "Write an orientation without shear into the header"
         if scode and qcode:

@@ -76,9 +76,8 @@ STAGES = (
     Stage(6, 2.0, 0.3, 0.1, 30, 0.3),
 )
 """From broad to fine. A first stage of 10 or 15 mm can end a gyrus aside (15: one of sixteen silver
-hemispheres, in medial occipital cortex); so can broad stages a
-sixth as stiff, which also carry parcels away from their folds. Landmarks choose the gyrus in the broad
-stages; the fine ones follow the folds."""
+hemispheres, in medial occipital cortex); so can broad stages a sixth as stiff, which also carry parcels
+away from their folds. Landmarks choose the gyrus in the broad stages; the fine ones follow the folds."""
 
 PARCEL_STAGE = Stage(5, 3.5, 1.2, 0.1, 60, 1.0)
 """After the broad stages, instead of the fine ones, where labels of an atlas are looked up: folds that

@@ -88,6 +88,8 @@ class Settings:
     """``unbiased`` (average of all T1w) or ``sessionwise`` (one reference for each session)."""
     lesion_mask: Path | None = None
     """Lesion of the one participant, instead of the ``*_roi`` files of the data set."""
+    lesion_fill: str = "none"
+    """``none``; or fill lesions with the other side (``mirror``) or with white matter (``white``)."""
     random_seed: int = 0
     """Seed of every random number generator."""
 
@@ -168,6 +170,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "skull_strip_t1w",
         "subject_anatomical_reference",
         "lesion_mask",
+        "lesion_fill",
         "random_seed",
     ),
 }

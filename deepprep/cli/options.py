@@ -92,6 +92,9 @@ IGNORABLE = ("fieldmaps", "slicetiming", "sbref", "t2w", "flair", "fmap-jacobian
 SKULL_STRIP = ("auto", "skip", "force")
 """Values of ``--skull-strip-t1w``."""
 
+LESION_FILLINGS = ("none", "mirror", "white")
+"""Values of ``--lesion-fill``."""
+
 SEG_ENGINES = ("auto", "deepprep", "fastsurfer-vinn", "fastsurfer-v1")
 """Values of ``--seg-engine``."""
 

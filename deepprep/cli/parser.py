@@ -14,6 +14,7 @@ from deepprep.cli.options import (
     FALLBACKS,
     FIXED,
     IGNORABLE,
+    LESION_FILLINGS,
     NO_EFFECT,
     NORM_ENGINES,
     REFERENCES,
@@ -296,6 +297,12 @@ def _workflow(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="lesion of the one participant, left out of the normalisation (masks in the data set, "
         "anat/*_label-lesion_roi.nii.gz, are found without it)",
+    )
+    add(
+        "--lesion-fill",
+        choices=LESION_FILLINGS,
+        help="what segmentation, surfaces and normalisation see where a lesion is: itself (none, "
+        "default), the tissue of the other hemisphere (mirror) or white matter (white)",
     )
     add("--random-seed", type=int, metavar="N", help="default 0")
 

@@ -97,7 +97,11 @@ def _subject(
     ]
     if subject.lesions:
         masks = ", ".join(i.name for i in subject.lesions)
-        lines.append(f"    lesion          {masks}, left out of the normalisation")
+        filled = {"mirror": ", filled with the other side", "white": ", filled with white matter"}
+        lines.append(
+            f"    lesion          {masks}, left out of the normalisation"
+            + filled.get(settings.lesion_fill, "")
+        )
     estimate = anatomical(subject, len(templates), surfaces=settings.surf_recon == "on")
     lines.append(f"    estimate        {_sentence(estimate, settings)}")
     for run in subject.bold:

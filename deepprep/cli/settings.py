@@ -14,6 +14,7 @@ from deepprep.cli.options import (
     CSR_ENGINES,
     FALLBACKS,
     IGNORABLE,
+    LESION_FILLINGS,
     NORM_ENGINES,
     REFERENCES,
     SEG_ENGINES,
@@ -152,6 +153,7 @@ _UNCHANGED = (
         "sphere_engine",
         "medial_surface_nan",
         "skull_strip_t1w",
+        "lesion_fill",
         "subject_anatomical_reference",
         "random_seed",
     ),
@@ -229,6 +231,7 @@ def _check_values(settings: Settings) -> None:
         ("--sphere-engine", (settings.sphere_engine,), SPHERE_ENGINES),
         ("--surface-parcellation", settings.surface_parcellation, PARCELLATIONS),
         ("--skull-strip-t1w", (settings.skull_strip_t1w,), SKULL_STRIP),
+        ("--lesion-fill", (settings.lesion_fill,), LESION_FILLINGS),
         ("--subject-anatomical-reference", (settings.subject_anatomical_reference,), REFERENCES),
     ):
         for value in values:

@@ -71,12 +71,55 @@ def PlaceLesion(
     return keep_volume(lesion, "lesion.nii"), keep_json(info, "lesion.json"), File(figure)
 
 
+@stage(cpus=1, mem_gb=3.0, title="Fill lesion")
+@python.define(outputs=["t1w", "mask", "info", "figure"])
+def FillLesion(
+    t1w: File, mask: File, lesion: File, placed: File, how: str, seed: int, label: str
+) -> tuple[File, File, File, File]:
+    """The head with healthy tissue where the lesion is, for what is computed from it.
+
+    Parameters
+    ----------
+    t1w, mask, lesion : File
+        Bias-corrected T1w, its brain mask, and the lesion on its lattice.
+    placed : File
+        What :func:`PlaceLesion` found, to which this adds.
+    how : str
+        ``mirror`` or ``white``.
+    seed : int
+        Of the noise of white matter.
+    label : str
+        Subject, for messages.
+    """
+    import numpy as np
+
+    from deepprep.interfaces.files import keep_json, keep_volume, read_json
+    from deepprep.interfaces.nifti import load_volume
+    from deepprep.registration.lesion_filling import fill_lesion
+    from deepprep.reports.figures import plot_lesion
+
+    head, hole = load_volume(str(t1w)), load_volume(str(lesion))
+    inside = load_volume(str(mask), np.uint8).data > 0
+    found = fill_lesion(head, inside, hole, how, seed=seed)  # type: ignore[arg-type]
+    brain = head.like(found.mask.astype(np.uint8))
+    info = {**read_json(placed), "filled": how, "mirrored_share": found.mirrored_share}
+    figure = plot_lesion(found.t1w, brain, hole, Path.cwd() / "filled.svg")
+    return (
+        keep_volume(found.t1w, "filled.nii"),
+        keep_volume(brain, "filled_mask.nii"),
+        keep_json(info, "filled.json"),
+        File(figure),
+    )
+
+
 @stage(cpus=1, mem_gb=0.5, title="Write lesion", always_run=True)
 @python.define(outputs=["record"])
 def PublishLesion(
     lesion: File,
     info: File,
     figure: File,
+    filled: File | None,
+    filled_figure: File | None,
     subject: str,
     out_dir: str,
     run_uuid: str,
@@ -88,7 +131,9 @@ def PublishLesion(
     Parameters
     ----------
     lesion, info, figure : File
-        Results of :func:`PlaceLesion`.
+        Results of :func:`PlaceLesion`, ``info`` that of :func:`FillLesion` where it was filled.
+    filled, filled_figure : File or None
+        The head without the lesion, and its figure.
     subject : str
         JSON of :class:`deepprep.bids.records.SubjectInputs`.
     out_dir, run_uuid, bids_dir, label : str
@@ -114,12 +159,21 @@ def PublishLesion(
         derivative_path(root, entities, datatype="anat", label="lesion", suffix="mask"),
         {"Type": "Lesion", "Sources": sources},
     )
-    delivery.put(
-        figure,
-        derivative_path(
-            root, entities, datatype="figures", desc="lesion", suffix="T1w", extension=".svg"
-        ),
-    )
-    return delivery.close(
-        steps=[methods.lesion(found["ml"])], metrics={f"{inputs.name}_lesion": {"ml": found["ml"]}}
-    )
+    steps = [methods.lesion(found["ml"])]
+    if filled is not None:
+        head = [bids_uri(i.path, bids_dir) for i in inputs.t1w]
+        delivery.put(
+            filled,
+            derivative_path(root, entities, datatype="anat", desc="filled", suffix="T1w"),
+            {"Sources": [*head, *sources], "LesionFilledWith": found["filled"]},
+        )
+        steps.append(methods.lesion_filled(found["filled"], found["mirrored_share"]))
+    for name, picture in (("lesion", figure), ("filled", filled_figure)):
+        if picture is not None:
+            delivery.put(
+                picture,
+                derivative_path(
+                    root, entities, datatype="figures", desc=name, suffix="T1w", extension=".svg"
+                ),
+            )
+    return delivery.close(steps=steps, metrics={f"{inputs.name}_lesion": {"ml": found["ml"]}})

@@ -48,7 +48,7 @@ def PublishAnatomy(
     labels, uncertainty, segmentation_info, tissue_figure, structure_figure : File
         Results of the segmentation.
     lesion_info : File or None
-        Of the lesion mask, where there is one.
+        Of the lesion mask and of what fills the lesion, where there is one.
     engine_reason : str
         Why this segmentation engine, in a phrase.
     norm_reason : str
@@ -143,6 +143,10 @@ def PublishAnatomy(
     volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in segmented["volumes_ml"].items())
     warnings = [*problems, *segmented["warnings"]]
     lesion = {} if lesion_info is None else read_json(lesion_info)
+    filling = {
+        "mirror": "; filled with the tissue of the other side",
+        "white": "; filled with white matter",
+    }
     warnings += lesion.get("warnings", [])
     if not masked["plausible"]:
         warnings.append(
@@ -175,7 +179,8 @@ def PublishAnatomy(
             **(
                 {
                     "Lesion mask": Decision(
-                        f"{lesion['ml']:.1f} ml, left out of the normalisation",
+                        f"{lesion['ml']:.1f} ml, left out of the normalisation"
+                        + filling.get(lesion.get("filled", ""), ""),
                         f"{', '.join(lesion['names'])}; "
                         f"{100 * lesion['share_in_brain']:.0f} % of it in the brain mask",
                     )

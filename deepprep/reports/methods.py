@@ -221,6 +221,27 @@ def lesion(volume_ml: float) -> Step:
     )
 
 
+def lesion_filled(how: str, mirrored_share: float) -> Step:
+    """Lesion filled before segmentation, surfaces and normalisation; ``how`` as the option has it."""
+    text = {
+        "mirror": "was filled with the tissue at the same place of the other hemisphere, from the "
+        "T1w registered to its own mirror image (enantiomorphic filling [@nachev_lesions])"
+        + (
+            f"; {100 * (1 - mirrored_share):.0f} % of it, which faces no healthy brain there, with "
+            "the local level and the noise of white matter"
+            if mirrored_share < 0.995
+            else ""
+        ),
+        "white": "was filled with the local level and the noise of white matter [@sdika_lesions]",
+    }[how]
+    return Step(
+        "lesion_filled",
+        "anatomical",
+        f"For segmentation, surfaces and normalisation the lesion {text}. What they say of the "
+        "inside of the lesion is that of the filled tissue.",
+    )
+
+
 _AFFINE_TEXT = "by an affine registration that maximised mutual information [@nmi], followed by "
 _NETWORK_TEXTS = {
     "official": "by the affine and the diffeomorphic network of *SynthMorph* [@synthmorph; "

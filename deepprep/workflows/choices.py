@@ -51,6 +51,7 @@ class Choices:
     """Files of parcellations that are not in the package, by name and hemisphere."""
     medial_surface_nan: bool
     skull_strip_t1w: str
+    lesion_fill: str
     subject_anatomical_reference: str
     dummy_scans: int | None
     fd_spike_mm: float
@@ -122,6 +123,7 @@ class Choices:
             annotations=chosen_annotations(settings),
             medial_surface_nan=settings.medial_surface_nan,
             skull_strip_t1w=settings.skull_strip_t1w,
+            lesion_fill=settings.lesion_fill,
             subject_anatomical_reference=settings.subject_anatomical_reference,
             dummy_scans=settings.dummy_scans,
             fd_spike_mm=settings.fd_spike_threshold,

@@ -24,7 +24,7 @@ from deepprep.interfaces.anatomy import (
 )
 from deepprep.interfaces.existing_surfaces import ReadSurfaces
 from deepprep.interfaces.freesurfer import PublishFreeSurfer, WriteFreeSurferVolumes
-from deepprep.interfaces.lesion import PlaceLesion, PublishLesion
+from deepprep.interfaces.lesion import FillLesion, PlaceLesion, PublishLesion
 from deepprep.interfaces.publish import PublishAnatomy, PublishStandardAnatomy, PublishTemplate
 from deepprep.interfaces.publish_cortex import PublishCortex
 from deepprep.interfaces.spheres import (
@@ -102,10 +102,12 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     nu = workflow.add(
         CorrectBias(t1w=conformed.t1w, mask=masked.mask, label=label), name="bias_field"
     )
+    lesion = _lesion(inputs, nu.t1w, masked.mask, conformed.info, options, where)
+    # what is computed from the head sees it without its lesion where that is asked for
+    whole = lesion.get("filled", {"t1w": nu.t1w, "mask": masked.mask})
     brain = workflow.add(
         SegmentBrain(
-            t1w=nu.t1w,
-            mask=masked.mask,
+            **whole,
             engine=options.seg_engine,
             files=list(options.seg_files),
             weights=[weights_stamp(path) for path in options.seg_files],
@@ -129,7 +131,6 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         "wm": brain.wm,
         "csf": brain.csf,
     }
-    lesion = _lesion(inputs, nu.t1w, brain.mask, conformed.info, where, options.bids_dir)
     written = workflow.add(
         PublishAnatomy(
             **anatomy,
@@ -141,7 +142,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
             segmentation_info=brain.info,
             tissue_figure=figures.tissues,
             structure_figure=figures.structures,
-            lesion_info=None if lesion is None else lesion.info,
+            lesion_info=lesion.get("info"),
             engine_reason=options.seg_reason,
             norm_reason=options.norm_reason,
             surf_recon=options.surf_recon,
@@ -178,7 +179,7 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
     cortex: dict[str, Any] = {}
     if options.surf_recon:
         surfaces, cortex = _surfaces(
-            nu.t1w, brain, freesurfer, options, {**where, "freesurfer_record": folder.record}
+            whole["t1w"], brain, freesurfer, options, {**where, "freesurfer_record": folder.record}
         )
         if options.surf_recon_fallback == "none":
             waiting = workflow.add(
@@ -191,8 +192,9 @@ def Subject(subject: str, choices: str, problems: list[str]) -> str:
         normalised = _normalise(
             {
                 **anatomy,
+                "t1w": whole["t1w"],
                 "labels": brain.labels,
-                "lesion": None if lesion is None else lesion.lesion,
+                "lesion": lesion.get("lesion"),
             },
             template,
             space,
@@ -379,11 +381,18 @@ def _given_subject(inputs: SubjectInputs, options: Choices) -> Path | None:
 
 
 def _lesion(
-    inputs: SubjectInputs, t1w: Any, mask: Any, conform_info: Any, where: dict[str, Any], bids: str
-) -> Any:
-    """The lesion mask on the T1w, or None where there is none."""
+    inputs: SubjectInputs,
+    t1w: Any,
+    mask: Any,
+    conform_info: Any,
+    options: Choices,
+    where: dict[str, Any],
+) -> dict[str, Any]:
+    """The lesion mask on the T1w and what is known of it; the head without it, where it is filled.
+
+    Empty where there is none."""
     if not inputs.lesions:
-        return None
+        return {}
     placed = workflow.add(
         PlaceLesion(
             masks=[File(i.path) for i in inputs.lesions],
@@ -395,13 +404,35 @@ def _lesion(
         ),
         name="lesion",
     )
+    lesion = {"lesion": placed.lesion, "info": placed.info}
+    filled = None
+    if options.lesion_fill != "none":
+        filled = workflow.add(
+            FillLesion(
+                t1w=t1w,
+                mask=mask,
+                lesion=placed.lesion,
+                placed=placed.info,
+                how=options.lesion_fill,
+                seed=options.random_seed,
+                label=where["label"],
+            ),
+            name="fill_lesion",
+        )
+        lesion |= {"info": filled.info, "filled": {"t1w": filled.t1w, "mask": filled.mask}}
     workflow.add(
         PublishLesion(
-            lesion=placed.lesion, info=placed.info, figure=placed.figure, bids_dir=bids, **where
+            lesion=placed.lesion,
+            info=lesion["info"],
+            figure=placed.figure,
+            filled=None if filled is None else filled.t1w,
+            filled_figure=None if filled is None else filled.figure,
+            bids_dir=options.bids_dir,
+            **where,
         ),
         name="write_lesion",
     )
-    return placed
+    return lesion
 
 
 def _normalise(

@@ -105,6 +105,7 @@ def test_defaults_are_fmripreps(settings_of, bids):
         ("--plan", "dry_run", True),
         ("--skull-strip-t1w force", "skull_strip_t1w", "force"),
         ("--skip-skullstrip", "skull_strip_t1w", "skip"),
+        ("--lesion-fill mirror", "lesion_fill", "mirror"),
         (
             "--subject-anatomical-reference sessionwise",
             "subject_anatomical_reference",

@@ -10,7 +10,7 @@ from fileformats.generic import File
 from deepprep.bids.records import Image, SubjectInputs
 from deepprep.image.volume import Volume
 from deepprep.interfaces.anatomy import Normalise
-from deepprep.interfaces.lesion import PlaceLesion, PublishLesion
+from deepprep.interfaces.lesion import FillLesion, PlaceLesion, PublishLesion
 from deepprep.interfaces.nifti import load_volume, save_volume
 from deepprep.registration.itk import read_composite
 from tests.registration.heads import T1W, grid, paint, tissue
@@ -68,8 +68,9 @@ def test_the_mask_is_measured_shown_and_written(sick, tmp_path):
     )
     out = tmp_path / "out"
     record = PublishLesion(
-        lesion=placed.lesion, info=placed.info, figure=placed.figure, subject=subject.to_json(),
-        out_dir=str(out), run_uuid="r", bids_dir="/data", label="sub-01",
+        lesion=placed.lesion, info=placed.info, figure=placed.figure, filled=None,
+        filled_figure=None, subject=subject.to_json(), out_dir=str(out), run_uuid="r",
+        bids_dir="/data", label="sub-01",
     )(cache_root=tmp_path)  # fmt: skip
     written = json.loads(Path(record.record).read_text())
     assert "sub-01/anat/sub-01_label-lesion_mask.nii.gz" in written["files"]
@@ -90,6 +91,39 @@ def test_a_mask_on_another_lattice_or_outside_the_brain_is_warned_about(sick, tm
     outside = file_of(cut.like(corner), tmp_path / "sub-01_desc-lesion_roi.nii.gz")
     info = json.loads(Path(str(place(sick, [outside], tmp_path).info)).read_text())
     assert "No part of the lesion lies in the brain mask" in info["warnings"][1]
+
+
+def test_a_filled_head_is_written_shown_and_told(sick, tmp_path):
+    placed = place(sick, [sick["lesion"]], tmp_path)
+    filled = FillLesion(
+        t1w=sick["t1w"], mask=sick["mask"], lesion=placed.lesion, placed=placed.info,
+        how="white", seed=0, label="sub-01",
+    )(cache_root=tmp_path)  # fmt: skip
+    info = json.loads(Path(str(filled.info)).read_text())
+    assert info["filled"] == "white"
+    assert info["ml"] == json.loads(Path(str(placed.info)).read_text())["ml"]
+    inside = (load_volume(str(sick["lesion"])).data > 0) & (load_volume(str(sick["mask"])).data > 0)
+    assert load_volume(str(filled.t1w)).data[inside].mean() == pytest.approx(T1W[2], rel=0.05)
+    np.testing.assert_array_equal(
+        load_volume(str(filled.mask)).data, load_volume(str(sick["mask"])).data
+    )
+    subject = SubjectInputs(
+        label="01",
+        t1w=(Image(path="/data/sub-01/anat/sub-01_T1w.nii.gz", entities={"sub": "01"}),),
+        lesions=(Image(path="/elsewhere/drawn.nii.gz", entities={}),),
+    )
+    record = PublishLesion(
+        lesion=placed.lesion, info=filled.info, figure=placed.figure, filled=filled.t1w,
+        filled_figure=filled.figure, subject=subject.to_json(), out_dir=str(tmp_path / "out"),
+        run_uuid="r", bids_dir="/data", label="sub-01",
+    )(cache_root=tmp_path)  # fmt: skip
+    written = json.loads(Path(record.record).read_text())
+    assert "sub-01/anat/sub-01_desc-filled_T1w.nii.gz" in written["files"]
+    assert "sub-01/figures/sub-01_desc-filled_T1w.svg" in written["files"]
+    sidecar = json.loads((tmp_path / "out/sub-01/anat/sub-01_desc-filled_T1w.json").read_text())
+    assert sidecar["LesionFilledWith"] == "white"
+    assert sidecar["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz", "drawn.nii.gz"]
+    assert [step["name"] for step in written["steps"]] == ["lesion", "lesion_filled"]
 
 
 def _shift(voxels):

@@ -18,10 +18,9 @@ def needs(tmp_path):
     return needs_of(write_dataset(tmp_path / "bids"))
 
 
-def needs_of(root):
-    settings = settings_for(
-        root, output_spaces=("func", "T1w", f"{SIX}:res-2", f"{NINE}:res-2", f"{NINE}:res-1")
-    )
+def needs_of(root, **given):
+    spaces = ("func", "T1w", f"{SIX}:res-2", f"{NINE}:res-2", f"{NINE}:res-1")
+    settings = settings_for(root, output_spaces=spaces, **given)
     choices = Choices.from_settings(settings, "cpu").to_json()
     (subject,) = collect(settings)
     laid_out = Subject(subject=subject.to_json(), choices=choices, problems=[]).construct()
@@ -53,6 +52,9 @@ def test_a_lesion_goes_to_every_normalisation_and_to_the_summary(tmp_path):
     for name in ("write_lesion", "write_anatomy", f"normalise_{SIX}", f"normalise_{NINE}"):
         assert "lesion" in needs[name], name
     assert "lesion" not in needs["segmentation"]
+    filled = needs_of(root, lesion_fill="mirror")
+    for name in ("segmentation", "write_lesion", "write_anatomy", f"normalise_{SIX}"):
+        assert "fill_lesion" in filled[name], name
 
 
 def test_without_a_lesion_there_is_no_such_task(needs):

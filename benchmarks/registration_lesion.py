@@ -4,10 +4,9 @@
 
 WORK is that of ``registration_overlap`` (its heads are made if they are not there). A sphere of
 40 ml as dark as fluid, with a grey rim and a swelling that is not modelled, is painted into one
-real head at ten places; the segmentation is that of the healthy head with the lesion removed from
-it (labels 0), which is what a network that does not know lesions may do at best. The map to
-MNI152NLin2009cAsym is compared to that of the healthy head over the brain further than 2 mm from
-the lesion. Writes results/registration_lesion.md.
+real head at ten places, and the sick head is segmented as any other (``filled``: after its lesion
+was filled by ``--lesion-fill mirror``). The map to MNI152NLin2009cAsym is compared to that of the
+healthy head over the brain further than 2 mm from the lesion. Writes results/registration_lesion.md.
 """
 
 from __future__ import annotations
@@ -27,9 +26,13 @@ from deepprep.registration.diffeomorphic import register_diffeomorphic
 from deepprep.registration.flow import DeformableResult
 from deepprep.registration.label_channels import LabelPair
 from deepprep.registration.lesion import labels_outside
+from deepprep.registration.lesion_filling import fill_lesion
+from deepprep.segmentation.engines import choose_engine
 
 RESULTS = Path(__file__).parent / "results" / "registration_lesion.md"
 LESION_ML = 40.0
+WAYS = ("masked", "filled", "unmasked")
+"""With the mask; with the mask and the lesion filled; without."""
 SEED = 7
 HEADER = """# Synthetic lesions of 40 ml
 
@@ -37,8 +40,8 @@ HEADER = """# Synthetic lesions of 40 ml
 between the map to MNI152NLin2009cAsym of the head with a lesion and that of the same head ({head},
 silver) without, over the brain further than 2 mm from the lesion. Centres are in RAS mm of the head.
 
-| centre (RAS mm) | ml in the brain | with the mask | without the mask |
-|---|---|---|---|
+| centre (RAS mm) | ml in the brain | with the mask | with the mask, filled | without the mask |
+|---|---|---|---|---|
 """
 
 
@@ -51,42 +54,49 @@ def main() -> None:
     given = parser.parse_args()
     prepare((given.head,), given.shared_data, given.work)
     fixed, moving = (load_volume(given.work / f"{n}_brain.nii") for n in (TEMPLATE, given.head))
-    labels = LabelPair(load(given.work, TEMPLATE, "seg"), load(given.work, given.head, "seg"))
-    healthy = normalise(fixed, moving, labels, None)
+    structures = load(given.work, TEMPLATE, "seg")
+    brain = moving.data > 0
+    healthy = normalise(fixed, moving, LabelPair(structures, segment(moving, brain)), None)
     centres = places(moving, given.places)
-    found: dict[tuple[int, bool], np.ndarray] = {}
+    found: dict[tuple[int, str], np.ndarray] = {}
     # all places with the mask first, so that a run that is cut short has them
-    for masked in (True, False):
+    for way in WAYS:
         for number, centre in enumerate(centres):
             sick, lesion = paint(moving, centre)
-            own = without(labels.moving, centre)
-            own = labels_outside(own, lesion) if masked else own
+            seen, mask = sick, brain
+            if way == "filled":
+                filled = fill_lesion(sick, brain, lesion, "mirror")
+                seen, mask = filled.t1w, filled.mask
+            own = segment(seen, mask)
+            hole = None if way == "unmasked" else lesion
+            if hole is not None:
+                own = labels_outside(own, lesion)
             started = time.process_time()
-            result = normalise(
-                fixed, sick, LabelPair(labels.fixed, own), lesion if masked else None
-            )
+            result = normalise(fixed, seen, LabelPair(structures, own), hole)
             cpu = time.process_time() - started
             error = distance(healthy, result, fixed, moving, lesion)
-            found[number, masked] = error
-            print(number, masked, np.round(centre), f"{error.mean():.3f} mm, {cpu:.0f} CPU s",
+            found[number, way] = error
+            print(number, way, np.round(centre), f"{error.mean():.3f} mm, {cpu:.0f} CPU s",
                   flush=True)  # fmt: skip
             RESULTS.write_text(HEADER.format(head=given.head) + table(centres, moving, found))
 
 
-def table(centres: np.ndarray, head: Volume, found: dict[tuple[int, bool], np.ndarray]) -> str:
+def table(centres: np.ndarray, head: Volume, found: dict[tuple[int, str], np.ndarray]) -> str:
     """A line for each place, and the means over places."""
     rows = []
     for number, centre in enumerate(centres):
         ml = paint(head, centre)[1].data.sum() * head.grid.voxel_volume_mm3 / 1000
-        pair = [found.get((number, masked)) for masked in (True, False)]
-        cells = ["" if e is None else f"{e.mean():.2f} ({np.percentile(e, 95):.2f})" for e in pair]
+        errors = [found.get((number, way)) for way in WAYS]
+        cells = [
+            "" if e is None else f"{e.mean():.2f} ({np.percentile(e, 95):.2f})" for e in errors
+        ]
         where = " ".join(f"{c:.0f}" for c in centre)
-        rows.append(f"| {where} | {ml:.0f} | {cells[0]} | {cells[1]} |")
+        rows.append(f"| {where} | {ml:.0f} | " + " | ".join(cells) + " |")
     means = []
-    for masked in (True, False):
-        errors = [e.mean() for (_, m), e in found.items() if m is masked]
-        means.append(f"{np.mean(errors):.2f} ({len(errors)} places)" if errors else "")
-    return "\n".join([*rows, f"| mean of the means | | {means[0]} | {means[1]} |"]) + "\n"
+    for way in WAYS:
+        own = [e.mean() for (_, w), e in found.items() if w == way]
+        means.append(f"{np.mean(own):.2f} ({len(own)} places)" if own else "")
+    return "\n".join([*rows, "| mean of the means | | " + " | ".join(means) + " |"]) + "\n"
 
 
 def normalise(
@@ -128,10 +138,10 @@ def paint(head: Volume, centre: np.ndarray) -> tuple[Volume, Volume]:
     return head.like(data.astype(np.float32)), head.like(inside.astype(np.float32))
 
 
-def without(labels: Volume, centre: np.ndarray) -> Volume:
-    """Labels with nothing where the lesion is."""
-    radius = (3 * LESION_ML * 1000 / (4 * np.pi)) ** (1 / 3)
-    return labels.like(np.where(radius_mm(labels, centre) < radius, 0, labels.data))
+def segment(head: Volume, mask: np.ndarray) -> Volume:
+    """Brain structures by the engine that a user gets."""
+    engine, weights, _ = choose_engine("deepprep")
+    return head.like(engine.segment(head, mask, weights, device="cpu", threshold=0.5).labels)
 
 
 def distance(

@@ -90,6 +90,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--pairs", type=int, default=3, help="direct pairs of each set")
     parser.add_argument("--precise", type=int, default=1, help="direct pairs with precise ANTs")
+    parser.add_argument(
+        "--precise-template", type=int, default=0, help="heads to the template with precise ANTs"
+    )
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     (given.work / "transforms").mkdir(parents=True, exist_ok=True)
@@ -107,6 +110,10 @@ def main() -> None:
             # the same pairs for all, or the numbers do not compare
             for method in ("precise", *given.methods):
                 rows.append(pairwise(name, heads, method, given.precise, given))
+        if given.precise_template:
+            for method in ("precise", *given.methods):
+                few = heads[: given.precise_template]
+                rows.append(to_template(name, few, method, given))
     print("\n".join(rows))
     RESULTS.write_text(HEADER + "\n".join(rows) + "\n")
 
@@ -144,7 +151,7 @@ def to_template(name: str, heads: tuple[str, ...], method: str, given: argparse.
     scores = [
         [overlap(x, y) for x, y in zip(warped[a], warped[b])] for a, b in combinations(heads, 2)
     ]
-    return row(name, "template", method, scores, jobs, given.work)
+    return row(name, f"template, {len(heads)} heads", method, scores, jobs, given.work)
 
 
 def row(name: str, task: str, method: str, scores: list, jobs: list[Job], work: Path) -> str:

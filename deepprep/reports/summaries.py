@@ -16,8 +16,6 @@ import numpy as np
 from deepprep.reports.mosaic import write_text
 
 QUALITY_NAMES = {
-    "n_frames": "Frames",
-    "n_dummy": "Non-steady-state frames",
     "fd_mean_mm": "Framewise displacement, mean (mm)",
     "fd_max_mm": "Framewise displacement, largest (mm)",
     "fd_percent_above": "Frames above the limit of framewise displacement (%)",
@@ -29,7 +27,11 @@ QUALITY_NAMES = {
     "tsnr_wm": "Temporal signal-to-noise ratio, white matter (median)",
     "coregistration_dice": "Overlap with the T1w's brain mask (Dice)",
 }
-"""Measures of :mod:`deepprep.quality.metrics` in words; others are shown by their own name."""
+"""Measures of :mod:`deepprep.quality.metrics` in words and in the order in which they are shown;
+others follow under their own name."""
+
+SHOWN_ABOVE = ("n_frames", "n_dummy")
+"""Measures that the table above the measures has already."""
 
 
 @dataclass(frozen=True)
@@ -267,10 +269,12 @@ def bold_summary(summary: BoldSummary) -> str:
         *summary.others.items(),
     ]
     text = _warnings(summary.warnings) + _table(rows)
-    if summary.metrics:
+    names = [k for k in QUALITY_NAMES if k in summary.metrics]
+    names += [k for k in summary.metrics if k not in QUALITY_NAMES and k not in SHOWN_ABOVE]
+    if names:
         body = [
             [QUALITY_NAMES.get(k, k), f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}"]
-            for k, v in summary.metrics.items()
+            for k, v in ((k, summary.metrics[k]) for k in names)
         ]
         text += _grid(["Quality measure", "Value"], body)
     if summary.confounds:

@@ -87,7 +87,7 @@ def fill_lesion(
     inside = np.nan_to_num(lesion.data) > 0.5
     if not inside.any():
         raise InputError("The lesion mask is empty: leave it out or give one with the lesion.")
-    mask = mask.astype(bool)
+    t1w, mask = t1w.like(np.nan_to_num(t1w.data).astype(np.float32)), mask.astype(bool)
     rim = with_rim(lesion).data > 0.5
     if (mask & ~rim).sum() < 0.2 * mask.sum() or not mask.any():
         raise InputError(
@@ -102,8 +102,7 @@ def fill_lesion(
         raise InputError(
             "No part of the lesion lies in the brain, so there is nothing to fill: check the mask."
         )
-    data = np.nan_to_num(t1w.data).astype(np.float32)
-    new = data.copy()
+    new = t1w.data.copy()
     white = filled & ~usable
     if white.any():
         new[white] = _white_matter(t1w, mask & ~rim, white, seed)
@@ -119,7 +118,7 @@ def _other_side(
     t1w: Volume, mask: np.ndarray, lesion: Volume, rim: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mirror image on the head, as bright as it is around the lesion; where it is healthy brain."""
-    brain = t1w.like(np.where(mask, np.nan_to_num(t1w.data), 0).astype(np.float32))
+    brain = t1w.like(np.where(mask, t1w.data, 0).astype(np.float32))
     flipped, flipped_mask = _flip(brain), _flip(t1w.like(mask.astype(np.float32)))
     sick = _flip(lesion)
     # the head's own lesion is a hole of the mirror image too, where the map takes it: found twice

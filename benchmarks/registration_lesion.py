@@ -46,13 +46,7 @@ silver) without, over the brain further than 2 mm from the lesion. Centres are i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("shared_data", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--head", default="sub-01")
-    parser.add_argument("--places", type=int, default=10)
-    given = parser.parse_args()
-    prepare((given.head,), given.shared_data, given.work)
+    given = arguments(__doc__)
     fixed, moving = (load_volume(given.work / f"{n}_brain.nii") for n in (TEMPLATE, given.head))
     structures = load(given.work, TEMPLATE, "seg")
     brain = moving.data > 0
@@ -79,6 +73,18 @@ def main() -> None:
             print(number, way, np.round(centre), f"{error.mean():.3f} mm, {cpu:.0f} CPU s",
                   flush=True)  # fmt: skip
             RESULTS.write_text(HEADER.format(head=given.head) + table(centres, moving, found))
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Command line; the head is there afterwards."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("shared_data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--head", default="sub-01")
+    parser.add_argument("--places", type=int, default=10)
+    given = parser.parse_args()
+    prepare((given.head,), given.shared_data, given.work)
+    return given
 
 
 def table(centres: np.ndarray, head: Volume, found: dict[tuple[int, str], np.ndarray]) -> str:

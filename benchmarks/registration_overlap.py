@@ -380,9 +380,7 @@ def cropped(volume: Volume, margin: int = 4) -> Volume:
     used = np.argwhere(volume.data > 0)
     low = np.maximum(used.min(0) - margin, 0)
     high = np.minimum(used.max(0) + margin + 1, volume.shape)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ low
-    return Volume(volume.data[tuple(slice(a, b) for a, b in zip(low, high))], affine)
+    return volume.part([slice(a, b) for a, b in zip(low, high)])
 
 
 def load(work: Path, name: str, kind: str) -> Volume:

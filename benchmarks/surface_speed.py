@@ -86,8 +86,7 @@ def tissue_map(t1w: Volume, labels: Volume, side: str) -> nib.Nifti1Image:
     value = np.where(cortex | inside, 2 + white, 1 + np.clip((data - fluid) / (grey - fluid), 0, 1))
     value = np.where(near, value, 1.0).astype(np.float32)
     zoom = t1w.zooms_mm / CAT_MM
-    affine = t1w.affine.copy()
-    affine[:3, 3] = t1w.affine[:3, :3] @ [s.start for s in box] + t1w.affine[:3, 3]
+    affine = t1w.grid.part(box).affine
     affine[:3, :3] /= zoom
     return nib.Nifti1Image(ndimage.zoom(value, zoom, order=1, grid_mode=False), affine)
 

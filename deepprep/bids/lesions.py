@@ -21,6 +21,9 @@ SAME_LATTICE_MM = 0.05
 MAX_SHARE = 0.4
 """A lesion that fills more of its image than this is an inverted mask."""
 
+FILLED_WITH = {"mirror": "the tissue of the other hemisphere", "white": "white matter"}
+"""What a lesion can be filled with, by ``--lesion-fill``."""
+
 MASK_REMEDY = "Write 1 in the lesion and 0 elsewhere, or remove the file."
 
 

@@ -103,9 +103,7 @@ def _cropped(*tissues: Volume) -> list[Volume]:
         return list(tissues)
     # One empty voxel is kept around, so that sampling falls to zero beyond the box.
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[0])
-    affine = tissues[0].affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    return [Volume(tissue.data[box], affine) for tissue in tissues]
+    return [tissue.part(box) for tissue in tissues]
 
 
 def _points_over_voxels(mask: Volume, source: Grid, transform: PointTransform | None) -> np.ndarray:

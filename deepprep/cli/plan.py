@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepprep.bids.fieldmaps import describe, describe_rejected
+from deepprep.bids.lesions import FILLED_WITH
 from deepprep.bids.problems import Problem
 from deepprep.bids.records import Run, SubjectInputs
 from deepprep.bids.spaces import OutputSpace, parse_spaces
@@ -97,11 +98,10 @@ def _subject(
     ]
     if subject.lesions:
         masks = ", ".join(i.name for i in subject.lesions)
-        filled = {"mirror": ", filled with the other side", "white": ", filled with white matter"}
-        lines.append(
-            f"    lesion          {masks}, left out of the normalisation"
-            + filled.get(settings.lesion_fill, "")
-        )
+        line = f"    lesion          {masks}, left out of the normalisation"
+        if settings.lesion_fill in FILLED_WITH:
+            line += f", filled with {FILLED_WITH[settings.lesion_fill]}"
+        lines.append(line)
     estimate = anatomical(subject, len(templates), surfaces=settings.surf_recon == "on")
     lines.append(f"    estimate        {_sentence(estimate, settings)}")
     for run in subject.bold:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,6 +70,14 @@ class Grid:
         ijk = np.stack(np.meshgrid(*(np.arange(n) for n in self.shape), indexing="ij"), axis=-1)
         return nib.affines.apply_affine(self.affine, ijk)
 
+    def part(self, box: Sequence[slice]) -> Grid:
+        """The lattice of the voxels in a box, one slice for each axis, cut at the border."""
+        kept = [range(n)[s] for n, s in zip(self.shape, box, strict=True)]
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, :3] @ [k.start for k in kept]
+        x, y, z = (len(k) for k in kept)
+        return Grid((x, y, z), affine)
+
     def same_as(self, other: Grid, atol_mm: float = 1e-3) -> bool:
         """Whether both lattices coincide within ``atol_mm``."""
         return self.shape == other.shape and np.allclose(self.affine, other.affine, atol=atol_mm)
@@ -119,6 +128,10 @@ class Volume:
     def frame(self, t: int) -> Volume:
         """The 3D volume at time index ``t``."""
         return self if self.data.ndim == 3 else Volume(self.data[..., t], self.affine)
+
+    def part(self, box: Sequence[slice]) -> Volume:
+        """The voxels in a box, one slice for each axis (a view, not a copy)."""
+        return Volume(self.data[tuple(box)], self.grid.part(box).affine)
 
     def like(self, data: np.ndarray) -> Volume:
         """Other values on the same lattice."""

@@ -67,6 +67,7 @@ def PublishAnatomy(
     import numpy as np
 
     from deepprep.bids.derivatives import anatomical_entities, bids_uri, derivative_path
+    from deepprep.bids.lesions import FILLED_WITH
     from deepprep.bids.records import SubjectInputs
     from deepprep.interfaces.delivery import Delivery
     from deepprep.interfaces.files import read_json
@@ -143,10 +144,7 @@ def PublishAnatomy(
     volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in segmented["volumes_ml"].items())
     warnings = [*problems, *segmented["warnings"]]
     lesion = {} if lesion_info is None else read_json(lesion_info)
-    filling = {
-        "mirror": "; filled with the tissue of the other side",
-        "white": "; filled with white matter",
-    }
+    filling = f"; filled with {FILLED_WITH[lesion['filled']]}" if "filled" in lesion else ""
     warnings += lesion.get("warnings", [])
     if not masked["plausible"]:
         warnings.append(
@@ -179,8 +177,7 @@ def PublishAnatomy(
             **(
                 {
                     "Lesion mask": Decision(
-                        f"{lesion['ml']:.1f} ml, left out of the normalisation"
-                        + filling.get(lesion.get("filled", ""), ""),
+                        f"{lesion['ml']:.1f} ml, left out of the normalisation{filling}",
                         f"{', '.join(lesion['names'])}; "
                         f"{100 * lesion['share_in_brain']:.0f} % of it in the brain mask",
                     )

@@ -197,11 +197,8 @@ def _near_brain(grid: Grid, spacing_mm: float) -> tuple[Grid, tuple[slice, ...]]
     Fine levels leave out most of the margin: nothing pulls there, and what coarse ones found stays.
     """
     cut = 0 if spacing_mm > FINE_SPACING_MM else int((MARGIN_MM - NEAR_MM) / spacing_mm)
-    affine = grid.affine.copy()
-    affine[:3, 3] += grid.affine[:3, :3] @ np.full(3, cut)
-    inner = tuple(n - 2 * cut for n in grid.shape)
-    box = (slice(None), *(slice(cut, n - cut) for n in grid.shape))
-    return Grid((inner[0], inner[1], inner[2]), affine), box
+    box = tuple(slice(cut, n - cut) for n in grid.shape)
+    return grid.part(box), (slice(None), *box)
 
 
 class _Work:

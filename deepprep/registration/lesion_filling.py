@@ -16,12 +16,11 @@ from scipy import ndimage
 
 from deepprep.errors import InputError
 from deepprep.image.resample import resample
-from deepprep.image.volume import Grid, Volume
+from deepprep.image.volume import Volume
 from deepprep.registration.affine import register_affine
 from deepprep.registration.diffeomorphic import LEVELS, register_diffeomorphic
 from deepprep.registration.lesion import LESION_RIM_MM, with_rim
-from deepprep.registration.transforms import Chain
-from deepprep.segmentation.tissue import segment_tissues
+from deepprep.segmentation.tissue import bounding_box, segment_tissues
 
 Filling = Literal["mirror", "white"]
 
@@ -84,18 +83,17 @@ def fill_lesion(
     InputError
         Nothing of the lesion is in the brain, or it leaves no brain to go by.
     """
-    inside = np.nan_to_num(lesion.data) > 0.5
-    if not inside.any():
-        raise InputError("The lesion mask is empty: leave it out or give one with the lesion.")
     t1w, mask = t1w.like(np.nan_to_num(t1w.data).astype(np.float32)), mask.astype(bool)
-    rim = with_rim(lesion).data > 0.5
-    if (mask & ~rim).sum() < 0.2 * mask.sum() or not mask.any():
+    inside = np.nan_to_num(lesion.data) > 0.5
+    rim = with_rim(lesion)
+    healthy = mask & ~(rim.data > 0.5)
+    if healthy.sum() < 0.2 * mask.sum() or not mask.any():
         raise InputError(
             "The lesion mask leaves less than a fifth of the brain: check that it is not inverted."
         )
     brain, tissue, usable = mask, None, np.zeros(mask.shape, bool)
     if how == "mirror":
-        tissue, usable = _other_side(t1w, mask, lesion, rim)
+        tissue, usable = _other_side(t1w, mask, t1w.like(inside.astype(np.float32)), rim)
         brain = mask | (inside & usable)
     filled = inside & brain
     if not filled.any():
@@ -105,7 +103,7 @@ def fill_lesion(
     new = t1w.data.copy()
     white = filled & ~usable
     if white.any():
-        new[white] = _white_matter(t1w, mask & ~rim, white, seed)
+        new[white] = _white_matter(t1w, healthy, white, seed)
     if tissue is not None:
         # the rim fades from the other side's tissue to what is there
         away = ndimage.distance_transform_edt(~inside, sampling=t1w.zooms_mm)
@@ -115,30 +113,36 @@ def fill_lesion(
 
 
 def _other_side(
-    t1w: Volume, mask: np.ndarray, lesion: Volume, rim: np.ndarray
+    t1w: Volume, mask: np.ndarray, lesion: Volume, rim: Volume
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mirror image on the head, as bright as it is around the lesion; where it is healthy brain."""
     brain = t1w.like(np.where(mask, t1w.data, 0).astype(np.float32))
-    flipped, flipped_mask = _flip(brain), _flip(t1w.like(mask.astype(np.float32)))
-    sick = _flip(lesion)
+    flipped, sick = _flip(brain), _flip(lesion)
     # the head's own lesion is a hole of the mirror image too, where the map takes it: found twice
-    hole = _united(sick, lesion)
+    hole = sick.like(np.maximum(sick.data, lesion.data))
     affine = register_affine(brain, flipped, lesion=hole)
-    hole = _united(sick, resample(_real(lesion), flipped.grid, affine.inverse(), "linear"))
+    there = resample(lesion, flipped.grid, affine.inverse(), "linear")
+    hole = sick.like(np.maximum(sick.data, there.data))
     affine = register_affine(brain, flipped, init=affine, lesion=hole)
     found = register_diffeomorphic(brain, flipped, affine, lesion=hole, levels=LEVELS[:1])
     across = found.fixed_to_moving()
 
-    box, grid = _around(t1w.grid, rim, SHELL_MM + LESION_RIM_MM)
-    tissue = np.zeros(mask.shape, np.float32)
-    usable = np.zeros(mask.shape, bool)
-    tissue[box] = resample(_flip(t1w), grid, across, "linear").data
-    usable[box] = _above_half(flipped_mask, grid, across) & ~_above_half(
-        _flip(with_rim(lesion)), grid, across
+    inside_rim = rim.data > 0.5
+    room = np.ceil(SHELL_MM / t1w.zooms_mm).astype(int)
+    box = tuple(
+        slice(max(s.start - n, 0), s.stop + n) for s, n in zip(bounding_box(inside_rim), room)
     )
-    near = np.zeros(mask.shape, bool)
-    near[box] = ndimage.distance_transform_edt(~rim[box], sampling=t1w.zooms_mm) <= SHELL_MM
-    shell = near & ~rim & usable & mask
+    grid = t1w.grid.part(box)
+
+    def other_side(volume: Volume) -> np.ndarray:
+        return resample(_flip(volume), grid, across, "linear").data
+
+    tissue = np.zeros(mask.shape, np.float32)
+    usable, near = (np.zeros(mask.shape, bool) for _ in range(2))
+    tissue[box] = other_side(t1w)
+    usable[box] = (other_side(t1w.like(mask.astype(np.float32))) > 0.5) & (other_side(rim) <= 0.5)
+    near[box] = ndimage.distance_transform_edt(~inside_rim[box], sampling=t1w.zooms_mm) <= SHELL_MM
+    shell = near & ~inside_rim & usable & mask
     theirs = float(tissue[shell].sum())
     if theirs > 0:
         tissue *= float(t1w.data[shell].sum()) / theirs
@@ -165,29 +169,4 @@ def _white_matter(t1w: Volume, healthy: np.ndarray, where: np.ndarray, seed: int
 def _flip(volume: Volume) -> Volume:
     """The mirror image on the same lattice: reversed along the axis that runs left to right."""
     axis = int(np.argmax(np.abs(volume.affine[0, :3]) / volume.zooms_mm))
-    return volume.like(np.flip(np.nan_to_num(volume.data), axis).astype(np.float32))
-
-
-def _real(mask: Volume) -> Volume:
-    return mask.like(np.nan_to_num(mask.data).astype(np.float32))
-
-
-def _united(a: Volume, b: Volume) -> Volume:
-    return a.like(((a.data > 0.5) | (b.data > 0.5)).astype(np.float32))
-
-
-def _above_half(mask: Volume, grid: Grid, transform: Chain) -> np.ndarray:
-    return resample(mask, grid, transform, "linear").data > 0.5
-
-
-def _around(grid: Grid, mask: np.ndarray, room_mm: float) -> tuple[tuple[slice, ...], Grid]:
-    """The box around a mask: its voxels, and its lattice."""
-    room = np.ceil(room_mm / grid.zooms_mm).astype(int)
-    used = np.argwhere(mask)
-    low = np.maximum(used.min(0) - room, 0)
-    high = np.minimum(used.max(0) + room + 1, grid.shape)
-    affine = grid.affine.copy()
-    affine[:3, 3] = grid.affine[:3, :3] @ low + grid.affine[:3, 3]
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
-    nx, ny, nz = (int(n) for n in high - low)
-    return box, Grid((nx, ny, nz), affine)
+    return volume.like(np.ascontiguousarray(np.flip(volume.data, axis)))

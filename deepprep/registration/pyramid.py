@@ -99,9 +99,7 @@ def crop(volume: Volume, margin_vox: int = 8) -> Volume:
         if used.size == 0:
             return volume
         box.append(slice(max(int(used[0]) - margin_vox, 0), int(used[-1]) + margin_vox + 1))
-    affine = volume.affine.copy()
-    affine[:3, 3] += volume.affine[:3, :3] @ [s.start for s in box]
-    return Volume(volume.data[tuple(box)], affine)
+    return volume.part(box)
 
 
 def block_sizes(volume: Volume, spacing_mm: float) -> np.ndarray:

@@ -217,9 +217,7 @@ def crop(volume: Volume, layout: Layout) -> Volume:
     top = np.array(volume.shape[:3])
     start = np.clip(np.floor(vox.min(axis=1)).astype(int) - 1, 0, top - 1)
     stop = np.clip(np.ceil(vox.max(axis=1)).astype(int) + 2, start + 1, top)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ start
-    return Volume(volume.data[tuple(slice(a, b) for a, b in zip(start, stop))], affine)
+    return volume.part([slice(a, b) for a, b in zip(start, stop)])
 
 
 def write_mosaic(

@@ -269,12 +269,12 @@ def bold_summary(summary: BoldSummary) -> str:
         *summary.others.items(),
     ]
     text = _warnings(summary.warnings) + _table(rows)
-    shown = [k for k in QUALITY_NAMES if k in summary.metrics]
-    shown += [k for k in summary.metrics if k not in QUALITY_NAMES and k not in SHOWN_ABOVE]
+    order = dict.fromkeys((*QUALITY_NAMES, *summary.metrics))
+    shown = {k: summary.metrics[k] for k in order if k in summary.metrics and k not in SHOWN_ABOVE}
     if shown:
         body = [
             [QUALITY_NAMES.get(k, k), f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}"]
-            for k, v in ((k, summary.metrics[k]) for k in shown)
+            for k, v in shown.items()
         ]
         text += _grid(["Quality measure", "Value"], body)
     if summary.confounds:

@@ -76,10 +76,8 @@ def image_box(
     stop = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + 1, image.shape[:3])
     if (stop <= start).any():
         raise ValueError("the surface lies outside of the image: are they of the same head?")
-    affine = image.affine.copy()
-    affine[:3, 3] = image.affine[:3, :3] @ start + image.affine[:3, 3]
     x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop))
-    return (x, y, z), affine
+    return (x, y, z), image.grid.part((x, y, z)).affine
 
 
 def sample_profiles(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from deepprep.image.volume import Grid, Volume
+from deepprep.image.volume import Volume
 from deepprep.segmentation.partial_volume import local_mean
 from deepprep.surface.filled import CORTEX, WHITE, FilledHemisphere
 from deepprep.surface.spline_lattice import finer_grid, to_finer
@@ -70,7 +70,7 @@ def white_level(
         ``labels``.
     """
     zooms = labels.zooms_mm
-    source = _box_grid(labels.grid, filled.box)
+    source = labels.grid.part(filled.box)
     target = finer_grid(source, LATTICE_MM)
     by_labels = ndimage.gaussian_filter(_signed_distance(filled.inside, zooms), SMOOTHING_VOX)
     prior = to_finer(by_labels, source, target, degree=1)
@@ -162,9 +162,3 @@ def _signed_distance(inside: np.ndarray, zooms_mm: np.ndarray) -> np.ndarray:
     out = ndimage.distance_transform_edt(~inside, sampling=zooms_mm) - half
     within = ndimage.distance_transform_edt(inside, sampling=zooms_mm) - half
     return np.where(inside, -within, out).astype(np.float32)
-
-
-def _box_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
-    affine = grid.affine.copy()
-    affine[:3, 3] = grid.affine[:3, :3] @ [s.start for s in box] + grid.affine[:3, 3]
-    return Grid(tuple(s.stop - s.start for s in box), affine)  # type: ignore[arg-type]

@@ -98,9 +98,7 @@ def compact_level(
     if labels.grid.axcodes != ("R", "A", "S"):
         raise ValueError(f"the axes must be RAS, these are {''.join(labels.grid.axcodes)}")
     hemisphere = fill_hemisphere(labels, side)
-    affine = labels.affine.copy()
-    affine[:3, 3] += labels.affine[:3, :3] @ [s.start for s in hemisphere.box]
-    inner = Volume(hemisphere.inside.astype(np.float32), affine)
+    inner = labels.part(hemisphere.box).like(hemisphere.inside.astype(np.float32))
     grid = finer_grid(inner.grid, 1.0)
     data = np.where(labels.data > 0, image.data, 0)[hemisphere.box]
     channels = [

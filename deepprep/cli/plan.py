@@ -116,8 +116,7 @@ def _subject(
 def _segmentation(settings: Settings) -> str:
     from deepprep.segmentation.engines import choose_engine
 
-    engine, _, reason = choose_engine(settings.seg_engine, settings.models_dir)
-    return f"{engine.name} ({reason})"
+    return choose_engine(settings.seg_engine, settings.models_dir).reason
 
 
 def _surface_source(settings: Settings, subject: SubjectInputs) -> str:

@@ -91,17 +91,17 @@ class Delivery:
 
 
 def read_records(out_dir: Path, subject: str | None = None) -> list[dict[str, Any]]:
-    """Records of a subject (or all), the anatomical ones first, then by name."""
+    """Records of a subject (or all), in the order in which they are made, runs by name."""
     found = []
     for path in sorted((Path(out_dir) / RECORDS).glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         if subject is None or record["subject"] == subject:
             found.append(record)
-    rank = {"anat": 0, "lesion": 1}
+    rank = {"anat": 0, "lesion": 1, "freesurfer": 3, "surfaces": 4, "cortex": 5}
     found.sort(
         key=lambda r: (
             r["subject"],
-            rank.get(r["part"], 2 if r["part"].startswith(("template-", "space-")) else 3),
+            rank.get(r["part"], 2 if r["part"].startswith(("template-", "space-")) else 6),
             r["part"],
         )
     )

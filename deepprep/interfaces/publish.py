@@ -50,7 +50,7 @@ def PublishAnatomy(
     lesion_info : File or None
         Of the lesion mask and of what fills the lesion, where there is one.
     engine_reason : str
-        Why this segmentation engine, in a phrase.
+        Why this segmentation engine, in a phrase that begins with its name.
     norm_reason : str
         Why this engine of the normalisation, in a phrase that begins with its name.
     surf_recon : bool
@@ -143,6 +143,7 @@ def PublishAnatomy(
         tasks[run.entities["task"]] = tasks.get(run.entities["task"], 0) + 1
     volumes = ", ".join(f"{k} {v:.0f} ml" for k, v in segmented["volumes_ml"].items())
     warnings = [*problems, *segmented["warnings"]]
+    engine, why = engine_reason.split(": ", 1)
     lesion = {} if lesion_info is None else read_json(lesion_info)
     filling = f"; filled with {FILLED_WITH[lesion['filled']]}" if "filled" in lesion else ""
     warnings += lesion.get("warnings", [])
@@ -159,9 +160,7 @@ def PublishAnatomy(
         spaces=spaces,
         decisions={
             "Brain extraction": Decision(masked["method"], masked["reason"]),
-            "Segmentation": Decision(
-                segmented["engine"], " ".join([engine_reason, *segmented["notes"]])
-            ),
+            "Segmentation": Decision(engine, " ".join([why, *segmented["notes"]])),
             "Brain mask": Decision(
                 f"from the {segmented['brain_source']}",
                 f"Dice of extraction and segmentation {segmented['brain_dice']:.3f}",

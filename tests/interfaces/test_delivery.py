@@ -42,8 +42,12 @@ def test_a_vanished_derivative_is_an_error(tmp_path):
         delivery.close()
 
 
-def test_the_anatomy_comes_first_then_spaces_then_runs(tmp_path):
-    for part in ("sub-01_task-a_bold", "space-T1w", "anat", "template-X"):
+def test_the_anatomy_comes_first_then_spaces_surfaces_and_runs(tmp_path):
+    """What is done to a surface is told after how it was made."""
+    order = [
+        *("anat", "lesion", "space-T1w", "template-X", "freesurfer", "surfaces", "cortex"),
+        *("another_task-a_bold", "sub-01_task-a_bold"),
+    ]
+    for part in sorted(order):
         Delivery(tmp_path, "sub-01", part, "u").close()
-    order = [r["part"] for r in read_records(tmp_path)]
-    assert order == ["anat", "space-T1w", "template-X", "sub-01_task-a_bold"]
+    assert [r["part"] for r in read_records(tmp_path)] == order

@@ -18,17 +18,19 @@ import torch
 
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.flow import (
+    FINAL_STEP_VOX,
     MARGIN_MM,
     DeformableResult,
     finish,
     lattice,
     refine,
+    to_displacement,
     voxel_velocity,
 )
 from deepprep.registration.label_channels import LabelPair, soft_groups
 from deepprep.registration.lesion import with_rim
 from deepprep.registration.pyramid import clean, on_grid
-from deepprep.registration.transforms import Affine, Displacement
+from deepprep.registration.transforms import Affine, Chain, Displacement
 from deepprep.registration.velocity import (
     Smoother,
     border_window,
@@ -162,9 +164,55 @@ def register_diffeomorphic(
     """
     started = time.perf_counter()
     pairs = [ChannelPair(clean(fixed, fixed_mask, "fixed"), clean(moving, moving_mask, "moving"))]
-    brain = pairs[0].fixed.data != 0
     if lesion is not None:
         lesion = with_rim(lesion)
+    velocity, grid, log = _search(pairs, channels, labels, lesion, init, start, levels, device)
+    result = finish(velocity, grid, fixed.grid, init, log)
+    log["seconds"] = round(time.perf_counter() - started, 2)
+    return result
+
+
+def rough_map(
+    fixed: Volume, moving: Volume, init: Affine, labels: LabelPair | None = None
+) -> Chain:
+    """Map of fixed points to moving points by the coarsest level alone: seconds, and 1 to 2 mm.
+
+    For what is smooth itself, such as the probabilities of an atlas. The map is the flow of a smooth
+    velocity on a lattice of 4 mm; it is not searched for folds.
+
+    Parameters
+    ----------
+    fixed, moving : Volume
+        (X, Y, Z) stripped images.
+    init : Affine
+        Fixed points to moving points, from ``register_affine``.
+    labels : LabelPair, optional
+        Segmentations of both heads, whose overlap pulls with the image.
+
+    Raises
+    ------
+    InputError
+        An image is empty or constant.
+    """
+    pairs = [ChannelPair(clean(fixed, None, "fixed"), clean(moving, None, "moving"))]
+    velocity, grid, _ = _search(pairs, (), labels, None, init, None, LEVELS[:1], "cpu")
+    flow = exponential(velocity, identity(grid.shape), FINAL_STEP_VOX)
+    return Chain([to_displacement(flow, grid), init])
+
+
+def _search(
+    pairs: Sequence[ChannelPair],
+    channels: Sequence[ChannelPair],
+    labels: LabelPair | None,
+    lesion: Volume | None,
+    init: Affine,
+    start: Displacement | None,
+    levels: Sequence[Level],
+    device: str,
+) -> tuple[torch.Tensor, Grid, dict]:
+    """Velocity (3, X, Y, Z) in voxels of the lattice of the last level, and what to log."""
+    fixed = pairs[0].fixed
+    brain = fixed.data != 0
     log: dict = {"levels": []}
     velocity: torch.Tensor | None = None
     previous: Grid | None = None
@@ -186,9 +234,7 @@ def register_diffeomorphic(
         log["levels"].append(entry)
         previous = grid
     assert velocity is not None and previous is not None
-    result = finish(velocity, previous, fixed.grid, init, log)
-    log["seconds"] = round(time.perf_counter() - started, 2)
-    return result
+    return velocity, previous, log
 
 
 def _near_brain(grid: Grid, spacing_mm: float) -> tuple[Grid, tuple[slice, ...]]:

@@ -93,7 +93,9 @@ def brain_mask(version: str, skull_stripped_input: bool = False) -> Step:
 _ENGINE_TEXTS = {
     "deepprep": "the embedded convolutional network of DeepPrep, a U-Net [@unet] trained on images "
     "synthesised from label maps [@synthseg] and, to a smaller part, on T1w images of open data sets; its "
-    "posterior is the mean of those of the image and of its left-right mirror",
+    "posterior is the mean of those of the image and of its left-right mirror, in which about deep "
+    "structures and cerebellum the average of the label maps, registered to the head, has a share of at most "
+    "40 % [@multi_atlas]",
     "fastsurfer-vinn": "*FastSurferVINN* [@fastsurfer; @fastsurfervinn] with its official weights",
     "fastsurfer-v1": "*FastSurferCNN* [@fastsurfer] with its official weights",
 }

@@ -8,7 +8,12 @@ from scipy import ndimage
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration import diffeomorphic, flow
-from deepprep.registration.diffeomorphic import ChannelPair, Level, register_diffeomorphic
+from deepprep.registration.diffeomorphic import (
+    ChannelPair,
+    Level,
+    register_diffeomorphic,
+    rough_map,
+)
 from deepprep.registration.flow import (
     _near,
     _refine_smoothly,
@@ -62,6 +67,19 @@ def test_known_warp_is_recovered(warped):
     aligned = resample(moving, fixed.grid, result.fixed_to_moving(), "linear")
     inside = fixed.data > 10
     assert np.corrcoef(aligned.data[inside], fixed.data[inside])[0, 1] > 0.97
+
+
+def test_rough_map_is_the_coarsest_level_alone(warped):
+    fixed, moving, init, truth, _ = warped
+    rough = rough_map(fixed, moving, init)
+    assert error_mm(rough, truth).mean() < 0.8 * error_mm(init, truth).mean()
+    alone = register_diffeomorphic(fixed, moving, init, levels=diffeomorphic.LEVELS[:1])
+    apart = np.linalg.norm(
+        rough.map_points(brain_points(2000))
+        - alone.fixed_to_moving().map_points(brain_points(2000)),
+        axis=1,
+    )
+    assert apart.mean() < 0.1
 
 
 def test_nothing_folds(warped):

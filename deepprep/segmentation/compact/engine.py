@@ -35,8 +35,9 @@ class CompactEngine:
     ) -> Segmentation:
         """Segment a T1w head; see :meth:`deepprep.segmentation.result.Engine.segment`.
 
-        The posterior is the mean of the head's and of its mirror image's, in which cortex, white
-        matter, sulcal fluid and ventricles then follow the image (the tissues' fractions do not: see
+        The posterior is the mean of the head's and of its mirror image's, in which an atlas has its share
+        about deep structures and cerebellum; cortex, white matter, sulcal fluid and ventricles then
+        follow the image (the tissues' fractions do not: see
         :func:`deepprep.segmentation.compact.inference.back_to_head`), and inferior horns keep what
         is fluid; ``uncertainty`` is one minus the
         largest posterior of a voxel, which is its expected error.
@@ -46,6 +47,7 @@ class CompactEngine:
         ValueError
             If the mask is empty or the image is constant in it.
         """
+        from deepprep.segmentation.atlas_prior import ask_atlas
         from deepprep.segmentation.compact import inference
         from deepprep.segmentation.compact.network import CLASSES, fold_normalisation
         from deepprep.segmentation.follow_image import CORTEX, VENTRICLES, follow_image
@@ -57,6 +59,13 @@ class CompactEngine:
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
         moved = clear_islands(classes, posterior, CLASSES)
         image = prepared.image[0, 0].numpy()
+        labels = np.array(CLASSES, dtype=np.uint8)[classes]
+        notes: tuple[str, ...] = ()
+        if ask_atlas(Volume(image, prepared.grid.affine), labels, posterior, CLASSES):
+            classes = most_likely(posterior)
+            moved += clear_islands(classes, posterior, CLASSES)
+        else:
+            notes = ("The atlas of structures did not fit this brain and was not asked.",)
         moving = {*CORTEX.labels, *VENTRICLES.labels}
         before = {label: posterior[CLASSES.index(label)].copy() for label in moving}
         zooms = prepared.grid.zooms_mm
@@ -70,7 +79,8 @@ class CompactEngine:
         if empty_inferior_horns(image, posterior, CLASSES):
             classes = most_likely(posterior)
             moved += clear_islands(classes, posterior, CLASSES)
-        notes = (f"{moved} voxels of detached pieces were relabelled.",) if moved else ()
+        if moved:
+            notes += (f"{moved} voxels of detached pieces were relabelled.",)
         return inference.back_to_head(
             posterior, prepared.grid, head.grid, threshold, self.name, notes, before
         )

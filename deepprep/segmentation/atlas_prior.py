@@ -19,16 +19,12 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from deepprep.data import DATA
 from deepprep.data.templates import template_files
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.centroids import start_from_labels
 from deepprep.registration.diffeomorphic import rough_map
 from deepprep.registration.label_channels import LabelPair
 from deepprep.registration.transforms import Chain
-
-FILE = DATA / "atlases" / "structures.npz"
-"""Made by ``training/segmentation/structure_atlas.py``."""
 
 TEMPLATE = "MNI152NLin2009cAsym"
 
@@ -39,7 +35,7 @@ SPREAD = (2, 3, 41, 42)
 """Solid classes that take what the others leave, but are not themselves asked about."""
 
 SHARE = 0.4
-"""Weight of the atlas: a network that is sure by more than four fifths is not outvoted."""
+"""Weight of the atlas: a network that is sure by more than five sixths is not outvoted."""
 
 EVIDENCE = 0.125
 """From such a share of asked structures, and of solid ones, the atlas has its whole weight."""
@@ -82,8 +78,8 @@ class StructureAtlas:
 
 
 @lru_cache(maxsize=1)
-def structure_atlas(path: Path = FILE) -> StructureAtlas:
-    """The bundled atlas."""
+def structure_atlas(path: Path) -> StructureAtlas:
+    """The atlas of a file that ``training/segmentation/structure_atlas.py`` wrote."""
     with np.load(path) as file:
         shares, classes, affine = file["shares"], file["classes"], file["affine"]
     files = template_files(TEMPLATE, 2)
@@ -99,12 +95,17 @@ def structure_atlas(path: Path = FILE) -> StructureAtlas:
 
 
 def ask_atlas(
-    head: Volume, labels: np.ndarray, posterior: np.ndarray, classes: Sequence[int]
+    atlas: StructureAtlas,
+    head: Volume,
+    labels: np.ndarray,
+    posterior: np.ndarray,
+    classes: Sequence[int],
 ) -> bool:
     """Give an atlas its share in the posterior of solid structures, in place.
 
     Parameters
     ----------
+    atlas : StructureAtlas
     head : Volume
         (X, Y, Z) T1w, zero outside the brain.
     labels : (X, Y, Z) array
@@ -118,8 +119,12 @@ def ask_atlas(
     -------
     bool
         False where the atlas does not fit the head; the posterior is then as it was.
+
+    Raises
+    ------
+    ValueError
+        The atlas has other classes.
     """
-    atlas = structure_atlas()
     if atlas.classes != tuple(classes):
         raise ValueError("the classes of the atlas of structures are not those of the posterior")
     solid = [i for i, c in enumerate(classes) if c not in FLUID]
@@ -141,7 +146,7 @@ def ask_atlas(
     net_says = np.stack([posterior[i][where] for i in solid]).astype(np.float32)
     theirs, ours = atlas_says.sum(0), net_says.sum(0)
     weight = SHARE * np.minimum(near / EVIDENCE, 1) * np.minimum(theirs / EVIDENCE, 1)
-    atlas_says *= ours / np.maximum(theirs, 1e-3)
+    atlas_says *= ours / np.maximum(theirs, 1e-6)
     for row, i in enumerate(solid):
         posterior[i][where] = net_says[row] + weight * (atlas_says[row] - net_says[row])
     return True

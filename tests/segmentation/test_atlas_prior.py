@@ -14,6 +14,7 @@ from deepprep.segmentation.atlas_prior import (
     ask_atlas,
     structure_atlas,
 )
+from deepprep.segmentation.compact.engine import ATLAS
 from deepprep.segmentation.compact.network import CLASSES
 
 LEFT_PUTAMEN, LEFT_WHITE = CLASSES.index(12), CLASSES.index(2)
@@ -43,7 +44,7 @@ def named(posterior: np.ndarray) -> np.ndarray:
 
 
 def test_shares_are_parts_of_one_and_sides_are_right():
-    atlas = structure_atlas()
+    atlas = structure_atlas(ATLAS)
     assert atlas.classes == CLASSES
     total = atlas.shares.sum(0, dtype=int)
     assert total.max() <= 255 + len(CLASSES) / 2
@@ -58,7 +59,7 @@ def test_shares_are_parts_of_one_and_sides_are_right():
 
 
 def test_volumes_are_those_of_people():
-    atlas = structure_atlas()
+    atlas = structure_atlas(ATLAS)
     ml = atlas.shares.sum((1, 2, 3), dtype=float) / 255 * atlas.grid.voxel_volume_mm3 / 1000
     for label, (least, most) in {12: (4, 8), 17: (3, 7), 10: (5, 12), 16: (15, 35)}.items():
         assert least < ml[CLASSES.index(label)] < most
@@ -67,7 +68,7 @@ def test_volumes_are_those_of_people():
 def test_a_sure_network_is_not_outvoted(template):
     head, labels = template
     posterior = posterior_of(labels)
-    assert ask_atlas(head, labels, posterior, CLASSES)
+    assert ask_atlas(structure_atlas(ATLAS), head, labels, posterior, CLASSES)
     np.testing.assert_array_equal(named(posterior), named(posterior_of(labels)))
 
 
@@ -75,7 +76,7 @@ def test_sums_and_fluid_stay(template):
     head, labels = template
     before = posterior_of(labels, 0.8)
     after = before.copy()
-    assert ask_atlas(head, labels, after, CLASSES)
+    assert ask_atlas(structure_atlas(ATLAS), head, labels, after, CLASSES)
     fluid = [i for i, c in enumerate(CLASSES) if c in FLUID]
     np.testing.assert_array_equal(after[fluid], before[fluid])
     np.testing.assert_allclose(after.sum(0, dtype=np.float32), before.sum(0, dtype=np.float32),
@@ -93,7 +94,7 @@ def test_an_unsure_network_is_told(template):
     posterior = posterior_of(labels)
     posterior[LEFT_PUTAMEN][behind], posterior[LEFT_WHITE][behind] = 0.45, 0.55
     seen = np.where(behind, 2, labels)
-    assert ask_atlas(head, seen, posterior, CLASSES)
+    assert ask_atlas(structure_atlas(ATLAS), head, seen, posterior, CLASSES)
     assert (named(posterior)[behind] == 12).mean() > 0.6
     others = (labels > 0) & ~behind
     np.testing.assert_array_equal(named(posterior)[others], labels[others])
@@ -103,7 +104,7 @@ def test_share_of_the_atlas_is_as_said(template):
     head, labels = template
     before = posterior_of(labels, 0.7)
     after = before.copy()
-    ask_atlas(head, labels, after, CLASSES)
+    ask_atlas(structure_atlas(ATLAS), head, labels, after, CLASSES)
     # deep inside the left putamen all maps agree: 0.7 + SHARE * (1 - 0.7)
     most = np.unravel_index(after[LEFT_PUTAMEN].argmax(), labels.shape)
     assert after[LEFT_PUTAMEN][most] == pytest.approx(0.7 + SHARE * 0.3, abs=0.01)
@@ -116,7 +117,9 @@ def test_where_a_head_lies_does_not_matter(template):
     both = []
     for affine in (head.affine, moved):
         posterior = posterior_of(labels, 0.6)
-        assert ask_atlas(Volume(head.data, affine), labels, posterior, CLASSES)
+        assert ask_atlas(
+            structure_atlas(ATLAS), Volume(head.data, affine), labels, posterior, CLASSES
+        )
         both.append(posterior)
     np.testing.assert_allclose(*both, atol=0.02)
 
@@ -136,14 +139,14 @@ def test_what_does_not_fit_is_left_alone(template, case):
         labels = np.zeros_like(labels)
     before = posterior_of(labels, 0.6)
     after = before.copy()
-    assert not ask_atlas(head, labels, after, CLASSES)
+    assert not ask_atlas(structure_atlas(ATLAS), head, labels, after, CLASSES)
     np.testing.assert_array_equal(after, before)
 
 
 def test_other_classes_are_an_error(template):
     head, labels = template
     with pytest.raises(ValueError, match="classes"):
-        ask_atlas(head, labels, posterior_of(labels), CLASSES[::-1])
+        ask_atlas(structure_atlas(ATLAS), head, labels, posterior_of(labels), CLASSES[::-1])
 
 
 def test_the_methods_section_says_the_share():

@@ -14,6 +14,9 @@ from deepprep.segmentation.result import Segmentation
 WEIGHTS = DATA / "weights" / "segmentation.safetensors"
 """Weights of the embedded network; its architecture is in the file's metadata."""
 
+ATLAS = DATA / "atlases" / "structures.npz"
+"""Made by ``training/segmentation/structure_atlas.py``; see :mod:`deepprep.segmentation.atlas_prior`."""
+
 
 class CompactEngine:
     """The engine that needs no download. See :class:`deepprep.segmentation.result.Engine`."""
@@ -21,8 +24,8 @@ class CompactEngine:
     name = "deepprep"
 
     def weight_files(self, models_dir: Path | None = None) -> list[Path] | None:
-        """The embedded file of weights."""
-        return [WEIGHTS] if WEIGHTS.is_file() else None
+        """The embedded weights and, so that cached results notice another, the atlas of structures."""
+        return [WEIGHTS, ATLAS] if WEIGHTS.is_file() and ATLAS.is_file() else None
 
     def segment(
         self,
@@ -47,7 +50,7 @@ class CompactEngine:
         ValueError
             If the mask is empty or the image is constant in it.
         """
-        from deepprep.segmentation.atlas_prior import ask_atlas
+        from deepprep.segmentation.atlas_prior import ask_atlas, structure_atlas
         from deepprep.segmentation.compact import inference
         from deepprep.segmentation.compact.network import CLASSES, fold_normalisation
         from deepprep.segmentation.follow_image import CORTEX, VENTRICLES, follow_image
@@ -61,7 +64,8 @@ class CompactEngine:
         image = prepared.image[0, 0].numpy()
         labels = np.array(CLASSES, dtype=np.uint8)[classes]
         notes: tuple[str, ...] = ()
-        if ask_atlas(Volume(image, prepared.grid.affine), labels, posterior, CLASSES):
+        atlas = structure_atlas(ATLAS)
+        if ask_atlas(atlas, Volume(image, prepared.grid.affine), labels, posterior, CLASSES):
             classes = most_likely(posterior)
             moved += clear_islands(classes, posterior, CLASSES)
         else:

@@ -154,13 +154,18 @@ def ask_atlas(
 
 def registered(head: Volume, labels: Volume, atlas: StructureAtlas) -> Chain | None:
     """Map of the head's points to the template's; None where its structures are too few or elsewhere."""
-    table = np.arange(256, dtype=np.uint8)
-    table[list(UNSURE)] = list(UNSURE.values())
-    pair = LabelPair(labels.like(table[labels.data]), atlas.labels.like(table[atlas.labels.data]))
+    pair = LabelPair(pulling(labels), pulling(atlas.labels))
     start = start_from_labels(pair, 12)
     if start is None or np.linalg.det(start.matrix[:3, :3]) < LEAST_SCALE:
         return None
     return rough_map(head, atlas.brain, start, pair)
+
+
+def pulling(labels: Volume) -> Volume:
+    """Labels as they pull on a registration whose heads a network labelled; uint8."""
+    table = np.arange(256, dtype=np.uint8)
+    table[list(UNSURE)] = list(UNSURE.values())
+    return labels.like(table[labels.data])
 
 
 def _voxels(index: np.ndarray, grid: Grid, to_template: Chain, target: Grid) -> np.ndarray:

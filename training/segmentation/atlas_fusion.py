@@ -35,6 +35,7 @@ from deepprep.registration.affine import register_affine
 from deepprep.registration.diffeomorphic import LEVELS, register_diffeomorphic
 from deepprep.registration.flow import DeformableResult
 from deepprep.registration.label_channels import LabelPair
+from deepprep.segmentation.atlas_prior import pulling
 from deepprep.segmentation.brain import brain_of_labels, with_rim
 from deepprep.segmentation.compact.engine import WEIGHTS
 from deepprep.segmentation.compact.inference import load_network, mirrored_posterior, prepare
@@ -51,9 +52,6 @@ PLAIN = {
 }  # fmt: skip
 """Intensity of each left or middle structure in a painted map; white matter is 1."""
 
-PULLED = {13: 12, 52: 51, 26: 0, 58: 0}
-"""How unsure structures enter the registration."""
-
 LIKENESS_SD_MM = 4.0
 """Gaussian neighbourhood in which a painted map and a head are compared."""
 
@@ -67,12 +65,6 @@ class Brain:
 
     image: Volume
     labels: Volume
-
-    def pulled(self) -> Volume:
-        """Labels as the registration uses them."""
-        table = np.arange(256)
-        table[list(PULLED)] = list(PULLED.values())
-        return self.labels.like(table[self.labels.data].astype(np.uint8))
 
     def save(self, path: Path) -> None:
         """Keep as one file."""
@@ -157,7 +149,7 @@ def template_brain() -> Brain:
 
 def register(fixed: Brain, moving: Brain) -> DeformableResult:
     """The map of fixed points to moving points and back."""
-    pair = LabelPair(fixed.pulled(), moving.pulled())
+    pair = LabelPair(pulling(fixed.labels), pulling(moving.labels))
     affine = register_affine(fixed.image, moving.image, labels=pair)
     return register_diffeomorphic(fixed.image, moving.image, affine, labels=pair, levels=LEVELS[:2])
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from deepprep.segmentation.atlas_prior import FLUID
 from deepprep.segmentation.compact.network import CLASSES
 from deepprep.segmentation.follow_image import follow_image
 from deepprep.segmentation.islands import clear_islands
@@ -24,9 +25,6 @@ from training.segmentation.labels import enlarge_pallidum
 
 BY_ATLAS = (10, 17, 18, 26, 28, 49, 53, 54, 58, 60)
 """Structures for whose shape the atlas is asked."""
-
-FLUID = (0, 24, 4, 5, 14, 15, 43, 44)
-"""Classes about which only the network is asked."""
 
 SHARE = 0.6
 """Weight of the atlas in the middle of such a structure."""

@@ -57,6 +57,9 @@ class CompactEngine:
         from deepprep.segmentation.inferior_horn import empty_inferior_horns
         from deepprep.segmentation.islands import clear_islands, most_likely
 
+        def tidy() -> int:
+            return clear_islands(most_likely(posterior), posterior, CLASSES)
+
         net = fold_normalisation(inference.load_network(files[0], device))
         prepared = inference.prepare(head, mask)
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
@@ -66,8 +69,7 @@ class CompactEngine:
         notes: tuple[str, ...] = ()
         atlas = structure_atlas(ATLAS)
         if ask_atlas(atlas, Volume(image, prepared.grid.affine), labels, posterior, CLASSES):
-            classes = most_likely(posterior)
-            moved += clear_islands(classes, posterior, CLASSES)
+            moved += tidy()
         else:
             notes = ("The atlas of structures did not fit this brain and was not asked.",)
         moving = {*CORTEX.labels, *VENTRICLES.labels}
@@ -78,11 +80,9 @@ class CompactEngine:
             for borders in (CORTEX, VENTRICLES)
         ]
         if any(changed):
-            classes = most_likely(posterior)
-            moved += clear_islands(classes, posterior, CLASSES)
+            moved += tidy()
         if empty_inferior_horns(image, posterior, CLASSES):
-            classes = most_likely(posterior)
-            moved += clear_islands(classes, posterior, CLASSES)
+            moved += tidy()
         if moved:
             notes += (f"{moved} voxels of detached pieces were relabelled.",)
         return inference.back_to_head(

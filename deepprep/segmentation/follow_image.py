@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
+import numba
 import numpy as np
 from scipy import ndimage
 
+from deepprep.image.compiled import compiled
 from deepprep.segmentation.partial_volume import local_mean
 from deepprep.segmentation.tissue import bounding_box
 
@@ -82,6 +85,12 @@ LEAST_PRIOR = 1e-4
 SURE = 0.8
 """Posterior from which a voxel helps to say what its tissue looks like."""
 
+LEAST_TOTAL = 1e-3
+"""Where the tissues have less of a voxel together, there is nothing to share anew."""
+
+LEAST_PART = 1e-6
+"""Structures of a tissue that was not there share what it gets as if each had had so much."""
+
 LEAST_VOXELS = 200
 """With fewer sure voxels of a tissue nothing is changed."""
 
@@ -119,34 +128,33 @@ def follow_image(
         False if a tissue has too few sure voxels or the image is not T1-weighted (tissues not in
         ascending order); the posterior is then as it was.
     """
-    index = [classes.index(label) for label in borders.labels]
-    tissue = [t for t, group in enumerate(borders.tissues) for _ in group]
     box = _box(posterior, inside, classes, zooms_mm, borders)
     if box is None:
         return False
     shown = inside[box]
     data = np.ascontiguousarray(image[box], dtype=np.float32)
-    prior = np.stack([posterior[c][box].astype(np.float32) for c in index])
+    places = [[classes.index(label) for label in tissue] for tissue in borders.tissues]
+    prior = np.stack([posterior[c, *box].sum(0, dtype=np.float32) for c in places])
     total = prior.sum(0)
-    log_prior = np.log(np.maximum(prior / np.maximum(total, 1e-6), LEAST_PRIOR))
-    now = np.exp(log_prior)
+    now = np.maximum(prior / np.maximum(total, 1e-6), LEAST_PRIOR)
+    log_prior = np.log(now)
+    active = total > LEAST_TOTAL
     for _ in range(ROUNDS):
-        looks = _appearance(data, now, total, tissue, shown, zooms_mm, borders)
+        looks = _appearance(data, now, total, shown, zooms_mm, borders)
         if looks is None:
             return False
-        for i, t in enumerate(tissue):
-            now[i] = NEIGHBOURS * ndimage.uniform_filter(now[i] * total, 3)
-            now[i] += log_prior[i] - looks[t]
-        now -= now.max(0)
-        np.exp(now, out=now)
-        now /= now.sum(0)
+        near = np.stack([ndimage.uniform_filter(share * total, 3) for share in now])
+        _update(now, active, data, log_prior, near, looks.means, looks.spreads)
     if borders.first_only:
-        first = np.array(tissue) == 0
-        rest = np.exp(log_prior[~first])
-        now[~first] = rest / rest.sum(0) * now[~first].sum(0)
+        rest = np.exp(log_prior[1:])
+        now[1:] = rest / rest.sum(0) * (1 - now[0])
     now *= total
-    for i, c in enumerate(index):
-        posterior[c][box] = np.where(shown, now[i], posterior[c][box])
+    changed = shown & active
+    for share, before, tissue in zip(now, prior, places):
+        share /= before + len(tissue) * LEAST_PART
+        for c in tissue:
+            own = posterior[c][box].astype(np.float32)
+            np.copyto(posterior[c][box], share * (own + LEAST_PART), "same_kind", where=changed)
     return True
 
 
@@ -172,40 +180,68 @@ def _box(
     return a, b, c
 
 
+class _Looks(NamedTuple):
+    """Mean (T, X, Y, Z) of each tissue at each voxel, and its spread (T,); float32."""
+
+    means: np.ndarray
+    spreads: np.ndarray
+
+
 def _appearance(
     data: np.ndarray,
     now: np.ndarray,
     total: np.ndarray,
-    tissue: list[int],
     shown: np.ndarray,
     zooms_mm: np.ndarray,
     borders: Borders,
-) -> list[np.ndarray] | None:
-    """Negative log-likelihood of each tissue at each voxel."""
-    sure, middles = [], []
-    for t in range(max(tissue) + 1):
-        share = sum(now[i] for i, of in enumerate(tissue) if of == t)
-        sure.append(shown & (total > SURE) & (share > SURE))
-        if sure[-1].sum() < LEAST_VOXELS:
-            return None
-        middles.append(float(np.median(data[sure[-1]])))
+) -> _Looks | None:
+    """How each tissue looks; None if one has too few sure voxels or they are not in ascending order."""
+    shown = shown & (total > SURE)
+    sure = [np.flatnonzero(shown & (share > SURE)) for share in now]
+    if min(map(len, sure)) < LEAST_VOXELS:
+        return None
+    middles = [float(np.median(data.flat[where])) for where in sure]
     brightest = middles[-1]
     if not all(a < b for a, b in pairwise(middles)):
         return None
-    means, spreads = [], []
-    for where, middle in zip(sure, middles):
-        spread = 1.4826 * float(np.median(np.abs(data[where] - middle)))
-        core = where & (np.abs(data - middle) < 2.5 * max(spread, LEAST_SPREAD * brightest))
-        means.append(local_mean(data, core, middle, zooms_mm))
-        spread = float(np.std((data - means[-1])[core]))
+    means, spreads = np.empty_like(now), []
+    for mean, where, middle in zip(means, sure, middles):
+        values = data.flat[where]
+        spread = 1.4826 * float(np.median(np.abs(values - middle)))
+        near = np.abs(values - middle) < 2.5 * max(spread, LEAST_SPREAD * brightest)
+        core = np.zeros(data.shape, dtype=bool)
+        core.flat[where[near]] = True
+        mean[:] = local_mean(data, core, middle, zooms_mm)
+        spread = float(np.std(values[near] - mean.flat[where[near]]))
         spreads.append(max(spread, LEAST_SPREAD * brightest))
     if borders.scaled is not None:
         means[borders.scaled] = middles[borders.scaled] * means[-1] / brightest
     common = float(np.exp(np.mean([np.log(spreads[t]) for t in borders.halfway])))
     for t in borders.halfway:
         spreads[t] = common
-    out = []
-    for mean, spread in zip(means, spreads):
-        z = np.minimum(((data - mean) / spread) ** 2, 16.0)
-        out.append(LIKELIHOOD_POWER * (0.5 * z + np.log(spread / brightest)))
-    return out
+    return _Looks(means, np.array(spreads, dtype=np.float32))
+
+
+@compiled(parallel=True)
+def _update(now, active, data, log_prior, near, means, spreads):  # type: ignore[no-untyped-def]
+    """Shares of T tissues anew, in place, where ``active``: prior, likelihood and neighbours."""
+    tissues, nx, ny, nz = now.shape
+    constant = LIKELIHOOD_POWER * np.log(spreads)
+    for x in numba.prange(nx):
+        score = np.empty(tissues, np.float32)
+        for y in range(ny):
+            for z in range(nz):
+                if not active[x, y, z]:
+                    continue
+                best = np.float32(-np.inf)
+                for t in range(tissues):
+                    far = ((data[x, y, z] - means[t, x, y, z]) / spreads[t]) ** 2
+                    unlike = LIKELIHOOD_POWER * 0.5 * min(far, 16.0) + constant[t]
+                    score[t] = NEIGHBOURS * near[t, x, y, z] + log_prior[t, x, y, z] - unlike
+                    best = max(best, score[t])
+                whole = np.float32(0)
+                for t in range(tissues):
+                    score[t] = np.exp(score[t] - best)
+                    whole += score[t]
+                for t in range(tissues):
+                    now[t, x, y, z] = score[t] / whole

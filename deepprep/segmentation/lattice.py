@@ -96,8 +96,8 @@ def onto_lattice(
 
     Parameters
     ----------
-    values : (X, Y, Z) array
-        On the source lattice.
+    values : (X, Y, Z) float array
+        On the source lattice; none negative.
     weights : AxisWeights
 
     Returns
@@ -105,7 +105,9 @@ def onto_lattice(
     where, array
         Part of the box of target voxels, and the float32 values there; None if there is nothing.
     """
-    occupied = values > NEGLIGIBLE
+    # such numbers are in the order of their bits, which numpy compares faster
+    bits = f"u{values.itemsize}"
+    occupied = values.view(bits) > values.dtype.type(NEGLIGIBLE).view(bits)
     where, low, part = [], [], []
     box = []
     for axis in range(3):

@@ -13,12 +13,16 @@ from deepprep.segmentation.compact import inference
 from deepprep.segmentation.compact.engine import WEIGHTS, CompactEngine
 from deepprep.segmentation.compact.inference import prepare
 from deepprep.segmentation.compact.network import CLASSES, Architecture, SegmentationNet
+from deepprep.segmentation.labels import mirrored
 
 WHITE, GREY = 100.0, 60.0
 
 
 class SideAndIntensity(torch.nn.Module):
     """Calls bright voxels white matter and the others cortex, of the side their x says."""
+
+    def sides_swapped(self):
+        return MirrorImage()
 
     def coarse(self, image, origin):
         size = image.shape[2]
@@ -40,6 +44,14 @@ class SideAndIntensity(torch.nn.Module):
         ):
             logits[0, CLASSES.index(label)][where] = 5.0
         return logits
+
+
+class MirrorImage(SideAndIntensity):
+    """The same, left and right exchanged in what it says."""
+
+    def fine(self, image, features):
+        logits = super().fine(image, features)
+        return logits[:, [CLASSES.index(mirrored(label)) for label in CLASSES]]
 
 
 @pytest.fixture(autouse=True)

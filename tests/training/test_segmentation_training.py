@@ -11,9 +11,7 @@ from scipy import ndimage
 from deepprep.segmentation.compact.network import (
     Architecture,
     SegmentationNet,
-    fold,
     predict,
-    unfold,
 )
 from training.segmentation import train
 from training.segmentation.fields import Draw, head_coordinates, node_shape, random_diffeomorphism
@@ -124,11 +122,6 @@ def test_same_seed_same_patch_and_intensities_in_range(toy_folder: Path) -> None
     assert not torch.equal(first.image, other.image)
     assert first.image.min() >= 0 and first.image.max() <= 1.5 * 1.5
     assert torch.isfinite(first.image).all()
-
-
-def test_unfold_undoes_fold() -> None:
-    x = torch.randn(2, 3, 4, 6, 8)
-    assert torch.equal(unfold(fold(x)), x)
 
 
 def test_shares_of_a_cube() -> None:

@@ -127,6 +127,7 @@ def real_brain(path: Path) -> tuple[Brain, np.ndarray, np.ndarray]:
     prepared = prepare(corrected, mask)
     net = load_network(WEIGHTS, "cpu")
     posterior, classes = mirrored_posterior(net, prepared, "cpu")
+    prepared = prepared.around_brain()
     labels = np.array(CLASSES, dtype=np.uint8)[classes] * prepared.inside
     affine = prepared.grid.affine
     image = Volume(prepared.image[0, 0].numpy(), affine)

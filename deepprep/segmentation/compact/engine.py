@@ -63,6 +63,7 @@ class CompactEngine:
         net = fold_normalisation(inference.load_network(files[0], device))
         prepared = inference.prepare(head, mask)
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
+        prepared = prepared.around_brain()
         moved = clear_islands(classes, posterior, CLASSES)
         image = prepared.image[0, 0].numpy()
         labels = np.array(CLASSES, dtype=np.uint8)[classes]

@@ -20,7 +20,7 @@ from deepprep.segmentation.compact.network import (
     Architecture,
     SegmentationNet,
 )
-from deepprep.segmentation.labels import FLUID, GREY, WHITE, mirrored
+from deepprep.segmentation.labels import FLUID, GREY, WHITE
 from deepprep.segmentation.lattice import axis_weights, onto_lattice
 from deepprep.segmentation.result import Segmentation
 
@@ -41,6 +41,11 @@ NEAR_MM = 0.02
 
 SLAB = 32
 """Slices whose logits are held at a time."""
+
+ROOM_VOX = 4
+"""How far beyond the brain mask the network is asked: masks are imprecise, but not more than that."""
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,22 @@ class Prepared:
     origin: torch.Tensor
     grid: Grid
     inside: np.ndarray
+
+    @property
+    def box(self) -> Box:
+        """Where the network is asked: the brain and :data:`ROOM_VOX` around it; bounds are even."""
+        x, y, z = (_even_span(self.inside, axis) for axis in range(3))
+        return x, y, z
+
+    def around_brain(self) -> Prepared:
+        """What lies in :attr:`box`."""
+        first = torch.tensor([[part.start * ZOOM_MM for part in self.box]])
+        return Prepared(
+            self.image[:, :, *self.box],
+            self.origin + first,
+            self.grid.part(self.box),
+            self.inside[self.box],
+        )
 
 
 def load_network(path: Path, device: str = "cpu") -> SegmentationNet:
@@ -154,7 +175,7 @@ def network_grid(head: Grid, mask: np.ndarray) -> Grid:
 def mirrored_posterior(
     net: SegmentationNet, prepared: Prepared, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean posterior of the head and of its mirror image.
+    """Mean posterior of the head and of its mirror image, on the lattice of ``prepared.around_brain()``.
 
     Returns
     -------
@@ -163,35 +184,61 @@ def mirrored_posterior(
         Index of the largest.
     """
     image, origin = prepared.image.to(device), prepared.origin.to(device)
-    shape = prepared.grid.shape
-    out = torch.empty((len(CLASSES), *shape), dtype=torch.float16)
-    for span, part in posterior_slabs(net, image, origin):
-        out[:, span] = part.cpu().half()
-    labels = np.empty(shape, dtype=np.uint8)
-    # voxel i of the mirror image lies where voxel n-1-i was
-    origin = origin * torch.tensor([-1.0, 1.0, 1.0], device=origin.device)
-    origin[:, 0] -= (shape[0] - 1) * ZOOM_MM
-    twins = [CLASSES.index(mirrored(label)) for label in CLASSES]
-    for span, part in posterior_slabs(net, image.flip(2), origin):
-        here = slice(shape[0] - span.stop, shape[0] - span.start)
-        mean = (out[:, here].float() + part.flip(1)[twins].cpu()) / 2
-        labels[here] = mean.argmax(0).to(torch.uint8).numpy()
-        out[:, here] = mean.half()
-    return out.numpy(), labels
-
-
-def posterior_slabs(
-    net: SegmentationNet, image: torch.Tensor, origin: torch.Tensor, slab: int = SLAB
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Posterior (classes, slab, Y, Z) float32 of one slab along x after the other."""
     image = image.contiguous(memory_format=torch.channels_last_3d)
-    features = net.coarse(image, origin)
     size = image.shape[2]
-    for start in range(0, size, slab):
-        stop = min(size, start + slab)
-        low, high = max(0, start - HALO), min(size, stop + HALO)
-        logits = net.fine(image[:, :, low:high], features[:, :, low // 2 : high // 2])
-        yield slice(start, stop), logits[0, :, start - low : stop - low].float().softmax(0)
+    # voxel i of the mirror image lies where voxel n-1-i was
+    turned = image.flip(2)
+    there = origin * torch.tensor([-1.0, 1.0, 1.0], device=origin.device)
+    there[:, 0] -= (size - 1) * ZOOM_MM
+    features, of_turned = net.coarse(image, origin), net.coarse(turned, there)
+    for_turned = net.sides_swapped()
+    box = prepared.box
+    inside = prepared.inside[box]
+    posterior = np.zeros((len(CLASSES), *inside.shape), dtype=np.float16)
+    posterior[0] = 1
+    labels = np.zeros(inside.shape, dtype=np.uint8)
+    for tile in tiles(inside):
+        x, y, z = (slice(b.start + t.start, b.start + t.stop) for b, t in zip(box, tile))
+        mean = fine_posterior(net, image, features, (x, y, z))
+        mirror = (slice(size - x.stop, size - x.start), y, z)
+        mean += fine_posterior(for_turned, turned, of_turned, mirror).flip(0)
+        mean /= 2
+        labels[tile] = mean.argmax(-1).to(torch.uint8).cpu().numpy()
+        posterior[:, *tile] = mean.half().permute(3, 0, 1, 2).cpu().numpy()
+    return posterior, labels
+
+
+def tiles(inside: np.ndarray, thickness: int = SLAB) -> Iterator[Box]:
+    """Slabs of a lattice, each as wide as the brain there and :data:`ROOM_VOX`; bounds are even."""
+    for start in range(0, inside.shape[0], thickness):
+        stop = min(inside.shape[0], start + thickness)
+        there = inside[max(0, start - ROOM_VOX) : stop + ROOM_VOX]
+        if there.any():
+            yield slice(start, stop), _even_span(there, 1), _even_span(there, 2)
+
+
+def _even_span(inside: np.ndarray, axis: int) -> slice:
+    """From the first to the last voxel inside along an axis, and :data:`ROOM_VOX` more."""
+    index = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+    first, last = max(0, index[0] - ROOM_VOX), min(inside.shape[axis], index[-1] + 1 + ROOM_VOX)
+    return slice(int(first // 2 * 2), int(-(-last // 2) * 2))
+
+
+def fine_posterior(
+    net: SegmentationNet,
+    image: torch.Tensor,
+    features: torch.Tensor,
+    tile: Box,
+) -> torch.Tensor:
+    """Posterior (x, y, z, classes) float32 in a part of an image (1, 1, X, Y, Z), as in one pass."""
+    outer = [
+        slice(max(0, part.start - HALO), min(size, part.stop + HALO))
+        for part, size in zip(tile, image.shape[2:])
+    ]
+    half = [slice(part.start // 2, part.stop // 2) for part in outer]
+    logits = net.fine(image[:, :, *outer], features[:, :, *half])[0].permute(1, 2, 3, 0)
+    inner = [slice(p.start - o.start, p.stop - o.start) for p, o in zip(tile, outer)]
+    return logits[*inner].float().softmax(-1)
 
 
 def back_to_head(

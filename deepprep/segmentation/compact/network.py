@@ -14,6 +14,7 @@ the first convolution, and the loss stood still.)
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from deepprep.segmentation.labels import mirrored
 
 CLASSES = (
     0, 24, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 26, 28,
@@ -31,8 +34,8 @@ CLASSES = (
 STRIDE = 16
 """Each side of an input must be a multiple of this."""
 
-HALO = 4
-"""Voxels at the border of a fine tile that padding may touch (two 3-wide convolutions)."""
+HALO = 2
+"""Voxels at the border of a fine tile that padding may touch (two 3-wide convolutions); even."""
 
 COORDINATES = 8
 
@@ -71,13 +74,6 @@ def fold(x: torch.Tensor) -> torch.Tensor:
     a, d, e = (n // 2 for n in size)
     x = x.reshape(b, c, a, 2, d, 2, e, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
     return x.reshape(b, 8 * c, a, d, e)
-
-
-def unfold(x: torch.Tensor) -> torch.Tensor:
-    """(B, 8 C, X, Y, Z) -> (B, C, 2 X, 2 Y, 2 Z); undoes :func:`fold`."""
-    b, c, a, d, e = x.shape
-    x = x.reshape(b, c // 8, 2, 2, 2, a, d, e).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(b, c // 8, 2 * a, 2 * d, 2 * e)
 
 
 def coordinate_channels(
@@ -137,14 +133,39 @@ class SegmentationNet(nn.Module):
 
     def fine(self, image: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes, x, y, z) at 1 mm of a tile of the image and of its features."""
-        raised = unfold(self.lift(features))
-        x = torch.cat([raised, image.to(raised.dtype)], 1)
-        x = self.fine_block(x.contiguous(memory_format=torch.channels_last_3d))
-        return self.fine_head(x)
+        x = self.fine_block(self._raised(features, image))
+        # as a product of matrices: oneDNN is slow at a 1x1x1 convolution with 33 outputs
+        weight, bias = self.fine_head.weight.flatten(1), self.fine_head.bias
+        return F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
+
+    def _raised(self, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Features (B, lift + 1, 2 X, 2 Y, 2 Z) for the 1 mm head, the image as the last of them.
+
+        Each 2 mm voxel is lifted to the features of its eight children (the order of :func:`fold`) and these
+        are spread out, room for the image among them, in one pass over memory.
+        """
+        n, width = self.architecture.lift, self.architecture.lift + 1
+        weight = F.pad(self.lift.weight.view(n, 8, -1).transpose(0, 1), (0, 0, 0, 1))
+        assert self.lift.bias is not None
+        bias = F.pad(self.lift.bias.view(n, 8).T, (0, 1))
+        x = F.linear(features.movedim(1, -1), weight.flatten(0, 1), bias.flatten())
+        b, i, j, k, _ = x.shape
+        x = x.view(b, i, j, k, 2, 2, 2, width).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        x = x.reshape(b, 2 * i, 2 * j, 2 * k, width)
+        x[..., -1] = image[:, 0]
+        return x.movedim(-1, 1)
 
     def forward(self, image: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes, X, Y, Z); for large inputs see :func:`predict`."""
         return self.fine(image, self.coarse(image, origin))
+
+    def sides_swapped(self) -> SegmentationNet:
+        """A copy with left and right exchanged in its output: for the mirror image of a head."""
+        twins = [CLASSES.index(mirrored(label)) for label in CLASSES]
+        swapped = copy.deepcopy(self)
+        for values in swapped.fine_head.parameters():
+            values.data = values.data[twins]
+        return swapped
 
 
 def fold_normalisation(net: SegmentationNet) -> SegmentationNet:

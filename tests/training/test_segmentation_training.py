@@ -128,7 +128,7 @@ def test_shares_of_a_cube() -> None:
     target = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
     target[0, 0, 0] = 5
     share = coarse_target(target)
-    assert share[0, 5].item() == 0.25 and share[0, 0].item() == 0.75
+    assert share[0, 0, 0, 0, 5] == 0.25 and share[0, 0, 0, 0, 0] == 0.75
 
 
 def test_slabs_give_what_one_pass_gives() -> None:

@@ -25,14 +25,14 @@ class PatchLoss:
 
 
 def coarse_target(target: torch.Tensor) -> torch.Tensor:
-    """Share of each class in every 2x2x2 cube: (B, X, Y, Z) -> (B, classes, X/2, Y/2, Z/2)."""
+    """Share of each class in every 2x2x2 cube: (B, X, Y, Z) -> (B, X/2, Y/2, Z/2, classes)."""
     b, *size = target.shape
     a, d, e = (n // 2 for n in size)
-    cubes = target.reshape(b, a, 2, d, 2, e, 2).permute(0, 2, 4, 6, 1, 3, 5)
-    cubes = cubes.reshape(b, 8, a, d, e).long()
-    share = torch.zeros(b, len(CLASSES), a, d, e, device=target.device)
+    cubes = target.reshape(b, a, 2, d, 2, e, 2).permute(0, 1, 3, 5, 2, 4, 6)
+    cubes = cubes.reshape(b, a, d, e, 8).long()
+    share = torch.zeros(b, a, d, e, len(CLASSES), device=target.device)
     eighth = torch.full(cubes.shape, 0.125, device=target.device)
-    return share.scatter_add_(1, cubes, eighth)
+    return share.scatter_add_(-1, cubes, eighth)
 
 
 def patch_loss(
@@ -58,11 +58,13 @@ def patch_loss(
         Weight of each class in the cross-entropy.
     """
     features = net.coarse(image, origin)
-    logits = net.coarse_head(features).float()
-    share = coarse_target(target)
-    log_coarse = logits.log_softmax(1)
-    coarse_ce = _weighted_cross_entropy(log_coarse, share, weights)
-    coarse_dice = _soft_dice(log_coarse.exp(), share)
+    log_coarse = _log_posterior(net.coarse_head(features))
+    share = coarse_target(target).flatten(0, -2)
+    weighted = share * weights
+    coarse_ce = -(weighted * log_coarse).sum() / weighted.sum()
+    posterior = log_coarse.exp()
+    overlap = (posterior * share).sum(0)
+    coarse_dice = _soft_dice(overlap, posterior, share.square().sum(0))
 
     outer, inner = [], []
     for start, size in zip(corner, image.shape[2:]):
@@ -71,29 +73,31 @@ def patch_loss(
         outer.append(slice(low, high))
         inner.append(slice(start - low, stop - low))
     half = [slice(s.start // 2, s.stop // 2) for s in outer]
-    fine = net.fine(image[:, :, *outer], features[:, :, *half])[:, :, *inner].float()
-    truth = target[:, *(slice(c, c + tile) for c in corner)].long()
-    log_fine = fine.log_softmax(1)
+    fine = net.fine(image[:, :, *outer], features[:, :, *half])[:, :, *inner]
+    log_fine = _log_posterior(fine)
+    truth = target[:, *(slice(c, c + tile) for c in corner)].flatten().long()
     fine_ce = F.nll_loss(log_fine, truth, weights)
-    one_hot = F.one_hot(truth, len(CLASSES)).permute(0, 4, 1, 2, 3).float()
-    fine_dice = _soft_dice(log_fine.exp(), one_hot)
+    posterior = log_fine.exp()
+    # a sum over the voxels of each class: shares that are all 0 or 1 need not be written down
+    overlap = torch.zeros_like(posterior[0])
+    overlap = overlap.index_add(0, truth, posterior.gather(1, truth[:, None])[:, 0])
+    size_of_truth = torch.bincount(truth, minlength=len(CLASSES)).to(overlap.dtype)
+    fine_dice = _soft_dice(overlap, posterior, size_of_truth)
 
     total = 0.5 * (coarse_ce + 1 - coarse_dice) + fine_ce + 1 - fine_dice
     return PatchLoss(total, fine_ce.item(), coarse_dice.item(), fine_dice.item())
 
 
-def _weighted_cross_entropy(
-    log_probability: torch.Tensor, share: torch.Tensor, weights: torch.Tensor
+def _log_posterior(logits: torch.Tensor) -> torch.Tensor:
+    """(N, classes) float32 of logits (B, classes, X, Y, Z), which lie channels last."""
+    return logits.movedim(1, -1).flatten(0, -2).float().log_softmax(-1)
+
+
+def _soft_dice(
+    overlap: torch.Tensor, posterior: torch.Tensor, size_of_truth: torch.Tensor
 ) -> torch.Tensor:
-    weighted = share * weights.view(1, -1, 1, 1, 1)
-    return -(weighted * log_probability).sum() / weighted.sum()
-
-
-def _soft_dice(probability: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    dims = (0, 2, 3, 4)
-    overlap = (probability * share).sum(dims)
     # squares, not sums: a voxel shared by two classes must be able to reach Dice 1
-    size = (probability.square() + share.square()).sum(dims)
-    present = share.sum(dims) > 0
+    size = posterior.square().sum(0) + size_of_truth
+    present = size_of_truth > 0
     dice = (2 * overlap + DICE_SMOOTHING) / (size + DICE_SMOOTHING)
     return dice[present].mean()

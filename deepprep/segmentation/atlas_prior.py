@@ -20,6 +20,7 @@ import numpy as np
 from scipy import ndimage
 
 from deepprep.data.templates import template_files
+from deepprep.image.compiled import each
 from deepprep.image.volume import Grid, Volume
 from deepprep.registration.centroids import start_from_labels
 from deepprep.registration.diffeomorphic import rough_map
@@ -142,7 +143,7 @@ def ask_atlas(
         return False
     coords, here, near = coords[:, near > 0], here[near > 0], near[near > 0]
     where = np.unravel_index(here, head.shape)
-    atlas_says = np.stack([_sampled(atlas.shares[i], coords) for i in solid])
+    atlas_says = np.stack(each(lambda i: _sampled(atlas.shares[i], coords), solid))
     net_says = np.stack([posterior[i][where] for i in solid]).astype(np.float32)
     theirs, ours = atlas_says.sum(0), net_says.sum(0)
     weight = SHARE * np.minimum(near / EVIDENCE, 1) * np.minimum(theirs / EVIDENCE, 1)

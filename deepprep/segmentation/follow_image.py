@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from scipy import ndimage
 
-from deepprep.image.compiled import compiled
+from deepprep.image.compiled import compiled, each
 from deepprep.segmentation.partial_volume import local_mean
 from deepprep.segmentation.tissue import bounding_box
 
@@ -143,7 +143,7 @@ def follow_image(
         looks = _appearance(data, now, total, shown, zooms_mm, borders)
         if looks is None:
             return False
-        near = np.stack([ndimage.uniform_filter(share * total, 3) for share in now])
+        near = np.stack(each(lambda share: ndimage.uniform_filter(share * total, 3), now))
         _update(now, active, data, log_prior, near, looks.means, looks.spreads)
     if borders.first_only:
         rest = np.exp(log_prior[1:])
@@ -204,16 +204,19 @@ def _appearance(
     brightest = middles[-1]
     if not all(a < b for a, b in pairwise(middles)):
         return None
-    means, spreads = np.empty_like(now), []
-    for mean, where, middle in zip(means, sure, middles):
+
+    def look(where: np.ndarray, middle: float) -> tuple[np.ndarray, float]:
         values = data.flat[where]
         spread = 1.4826 * float(np.median(np.abs(values - middle)))
         near = np.abs(values - middle) < 2.5 * max(spread, LEAST_SPREAD * brightest)
         core = np.zeros(data.shape, dtype=bool)
         core.flat[where[near]] = True
-        mean[:] = local_mean(data, core, middle, zooms_mm)
+        mean = local_mean(data, core, middle, zooms_mm)
         spread = float(np.std(values[near] - mean.flat[where[near]]))
-        spreads.append(max(spread, LEAST_SPREAD * brightest))
+        return mean, max(spread, LEAST_SPREAD * brightest)
+
+    looks = each(look, sure, middles)
+    means, spreads = np.stack([mean for mean, _ in looks]), [spread for _, spread in looks]
     if borders.scaled is not None:
         means[borders.scaled] = middles[borders.scaled] * means[-1] / brightest
     common = float(np.exp(np.mean([np.log(spreads[t]) for t in borders.halfway])))

@@ -28,3 +28,10 @@ def test_threads_are_bounded_and_given_back(asked, expected):
     with module.threads(asked) as used:
         assert used == numba.get_num_threads() == (expected or most)
     assert numba.get_num_threads() == before
+
+
+def test_each_keeps_the_order_and_raises_what_was_raised():
+    assert module.each(lambda x, y: x - y, range(9), range(0, 18, 2)) == [-x for x in range(9)]
+    assert module.each(len, []) == []
+    with pytest.raises(ZeroDivisionError):
+        module.each(lambda x: 1 / x, [1, 0, 2])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from deepprep.image.compiled import each
 from deepprep.image.resample import resample
 from deepprep.image.volume import Grid, Volume
 from deepprep.nn.described_weights import read_weights
@@ -44,6 +45,9 @@ SLAB = 32
 
 ROOM_VOX = 4
 """How far beyond the brain mask the network is asked: masks are imprecise, but not more than that."""
+
+EDGE_VOX = 4
+"""Voxels of the head beyond the mask, all shown as 0, that are kept on the way to the network."""
 
 Box = tuple[slice, slice, slice]
 
@@ -116,6 +120,8 @@ def prepare(head: Volume, mask: np.ndarray) -> Prepared:
     mask = mask.astype(bool)
     if not mask.any():
         raise ValueError("the brain mask is empty")
+    box = [slice(max(0, low - EDGE_VOX), low + n + EDGE_VOX) for low, n in _extent(mask)]
+    head, mask = head.part(box), mask[tuple(box)]
     data = np.nan_to_num(head.data.astype(np.float32))
     top = float(np.percentile(data[mask], TOP_PERCENTILE))
     if not top > float(np.percentile(data[mask], 2)):
@@ -131,8 +137,7 @@ def prepare(head: Volume, mask: np.ndarray) -> Prepared:
         image = resample(_softened(shown, grid), grid, None, "linear").data
         inside = resample(head.like(mask), grid, None, "linear").data > 0.5
     image = np.where(inside, image, 0).clip(0, CEILING).astype(np.float32)
-    corners = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
-    middle = np.array([(c[0] + c[-1]) / 2 for c in corners])
+    middle = np.array([low + (n - 1) / 2 for low, n in _extent(inside)])
     return Prepared(
         torch.from_numpy(image)[None, None],
         torch.from_numpy((-middle * ZOOM_MM).astype(np.float32))[None],
@@ -219,9 +224,15 @@ def tiles(inside: np.ndarray, thickness: int = SLAB) -> Iterator[Box]:
 
 def _even_span(inside: np.ndarray, axis: int) -> slice:
     """From the first to the last voxel inside along an axis, and :data:`ROOM_VOX` more."""
-    index = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
-    first, last = max(0, index[0] - ROOM_VOX), min(inside.shape[axis], index[-1] + 1 + ROOM_VOX)
-    return slice(int(first // 2 * 2), int(-(-last // 2) * 2))
+    low, n = _extent(inside)[axis]
+    first, last = max(0, low - ROOM_VOX), min(inside.shape[axis], low + n + ROOM_VOX)
+    return slice(first // 2 * 2, -(-last // 2) * 2)
+
+
+def _extent(inside: np.ndarray) -> list[tuple[int, int]]:
+    """First voxel inside and number of voxels up to the last, along each axis."""
+    found = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return [(int(index[0]), int(index[-1] - index[0]) + 1) for index in found]
 
 
 def fine_posterior(
@@ -261,12 +272,10 @@ def back_to_head(
     best = np.zeros(weights.box_shape, dtype=np.float32)
     labels = np.zeros(weights.box_shape, dtype=np.uint8)
     tissues = {name: np.zeros(weights.box_shape, np.float32) for name in ("grey", "white", "fluid")}
-    volumes = {}
-    for index, label in enumerate(CLASSES):
-        if label == 0:
-            continue
-        volumes[label] = float(posterior[index].sum(dtype=np.float64)) * (source.voxel_volume_mm3)
-        found = onto_lattice(posterior[index], weights)
+    sums = each(lambda part: float(part.sum(dtype=np.float64)), posterior[1:])
+    volumes = {c: n * source.voxel_volume_mm3 for c, n in zip(CLASSES[1:], sums)}
+    placed = each(lambda part: onto_lattice(part, weights), posterior[1:])
+    for label, found in zip(CLASSES[1:], placed):
         if found is None:
             continue
         where, values = found

@@ -129,9 +129,7 @@ def _other_side(
 
     inside_rim = rim.data > 0.5
     room = np.ceil(SHELL_MM / t1w.zooms_mm).astype(int)
-    box = tuple(
-        slice(max(s.start - n, 0), s.stop + n) for s, n in zip(bounding_box(inside_rim), room)
-    )
+    box = bounding_box(inside_rim, 1 + room)
     grid = t1w.grid.part(box)
 
     def other_side(volume: Volume) -> np.ndarray:

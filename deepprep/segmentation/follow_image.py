@@ -172,12 +172,8 @@ def _box(
         where = inside & (near > 0.5)
     if not where.any():
         return None
-    box = bounding_box(where)
-    if not borders.around:
-        return box
-    margin = np.ceil(AROUND_MM / np.asarray(zooms_mm)).astype(int)
-    a, b, c = (slice(max(s.start - m, 0), s.stop + m) for s, m in zip(box, margin))
-    return a, b, c
+    room = np.ceil(AROUND_MM / np.asarray(zooms_mm)).astype(int) if borders.around else 0
+    return bounding_box(where, 1 + room)
 
 
 class _Looks(NamedTuple):

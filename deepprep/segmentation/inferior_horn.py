@@ -58,7 +58,7 @@ def empty_inferior_horns(image: np.ndarray, posterior: np.ndarray, classes: Sequ
         low, high = (float(np.median(image[mask])) for mask in (fluid, hippocampus))
         if not high > low:
             continue
-        box = tuple(slice(max(0, s.start - ROOM_VOX), s.stop + ROOM_VOX) for s in bounding_box(own))
+        box = bounding_box(own, 1 + ROOM_VOX)
         share = (image[box] - low) / (high - low)
         away = [ndimage.distance_transform_edt(labels[box] != index[label]) for label in grey]
         solid = own[box] & (share > MOST_GREY)

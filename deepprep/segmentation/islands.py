@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from deepprep.segmentation.labels import CORTEX, mirrored
+from deepprep.segmentation.lattice import order_bits
 
 SMALL_PART = 0.1
 """A detached piece smaller than this part of its structure's largest piece is an island."""
@@ -20,11 +21,8 @@ MANY_PIECES = (*CORTEX, 2, 41, 7, 46)
 
 
 def most_likely(posterior: np.ndarray) -> np.ndarray:
-    """Index of the largest of (C, X, Y, Z) float posteriors, none negative: (X, Y, Z) uint8.
-
-    Such numbers are in the order of their bits, which numpy compares faster.
-    """
-    bits = posterior.view(f"u{posterior.itemsize}")
+    """Index of the largest of (C, X, Y, Z) float posteriors, none negative: (X, Y, Z) uint8."""
+    bits = order_bits(posterior)
     best, labels = bits[0].copy(), np.zeros(posterior.shape[1:], np.uint8)
     for index in range(1, len(bits)):
         np.copyto(labels, index, where=bits[index] > best)

@@ -150,12 +150,15 @@ def segment_tissues(t1w: Volume, mask: np.ndarray, device: str = "cpu") -> Tissu
     return TissueMaps(dseg, gm, wm, csf, fitted)
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+def bounding_box(mask: np.ndarray, margin: int | np.ndarray = 1) -> tuple[slice, slice, slice]:
+    """Where a mask is and ``margin`` voxels (of all axes or of each) around it, cut at the border."""
     found = []
+    margins = np.broadcast_to(margin, 3)
     for axis in range(3):
         other = tuple(a for a in range(3) if a != axis)
         index = np.flatnonzero(mask.any(axis=other))
-        found.append(slice(max(0, index[0] - 1), index[-1] + 2))
+        first, stop = int(index[0] - margins[axis]), int(index[-1] + margins[axis]) + 1
+        found.append(slice(max(0, first), min(mask.shape[axis], stop)))
     return found[0], found[1], found[2]
 
 

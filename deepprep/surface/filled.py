@@ -83,11 +83,8 @@ def fill_hemisphere(labels: Volume, side: str) -> FilledHemisphere:
             raise ValueError(f"the labels have no {side} cerebral {name}: no surface can be made")
     pad = np.ceil(MARGIN_MM / labels.zooms_mm).astype(int)
     own = (*WHITE[side], *DEEP[side], *CORTEX[side])
-    found = bounding_box(np.isin(data, own))
-    start = [max(0, s.start - p) for s, p in zip(found, pad)]
-    stop = [min(n, s.stop + p) for s, p, n in zip(found, pad, data.shape)]
-    x, y, z = (slice(a, b) for a, b in zip(start, stop))
-    data = data[x, y, z]
+    box = bounding_box(np.isin(data, own), 1 + pad)
+    data = data[box]
     zooms = labels.zooms_mm
     white = np.isin(data, WHITE[side]) | (np.isin(data, EITHER_SIDE) & _nearer(data, side, zooms))
     deep = np.isin(data, DEEP[side])
@@ -95,7 +92,7 @@ def fill_hemisphere(labels: Volume, side: str) -> FilledHemisphere:
     inside = white | deep
     inside |= _gaps(data, inside, cortex, zooms)
     inside = _largest(inside)
-    return FilledHemisphere(inside, np.isin(data, (*PLAIN, *WHITE[side], *CORTEX[side])), (x, y, z))
+    return FilledHemisphere(inside, np.isin(data, (*PLAIN, *WHITE[side], *CORTEX[side])), box)
 
 
 def _lateral(side: str) -> tuple[int, ...]:

@@ -64,10 +64,7 @@ def with_white_sheet(labels: Volume, image: Volume, side: str) -> Volume:
     if not above.any():
         return labels
     pad = np.ceil(MARGIN_MM / zooms).astype(int)
-    box = tuple(
-        slice(max(0, s.start - p), min(n, s.stop + p))
-        for s, p, n in zip(bounding_box(above), pad, labels.shape)
-    )
+    box = bounding_box(above, 1 + pad)
     data, above = np.asarray(labels.data[box]), above[box]
     cortex = np.isin(data, CORTEX[side])
     if min(cortex.sum(), np.isin(data, WHITE[side]).sum()) < FEWEST:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from deepprep.segmentation.compact.network import HALO, SegmentationNet
+from deepprep.segmentation.compact.network import SegmentationNet, fine_part
 from training.segmentation.labels import CLASSES
 
 DICE_SMOOTHING = 5.0
@@ -66,16 +66,9 @@ def patch_loss(
     overlap = (posterior * share).sum(0)
     coarse_dice = _soft_dice(overlap, posterior, share.square().sum(0))
 
-    outer, inner = [], []
-    for start, size in zip(corner, image.shape[2:]):
-        stop = min(size, start + tile)
-        low, high = max(0, start - HALO), min(size, stop + HALO)
-        outer.append(slice(low, high))
-        inner.append(slice(start - low, stop - low))
-    half = [slice(s.start // 2, s.stop // 2) for s in outer]
-    fine = net.fine(image[:, :, *outer], features[:, :, *half])[:, :, *inner]
-    log_fine = _log_posterior(fine)
-    truth = target[:, *(slice(c, c + tile) for c in corner)].flatten().long()
+    part = [slice(c, min(n, c + tile)) for c, n in zip(corner, image.shape[2:])]
+    log_fine = _log_posterior(fine_part(net, image, features, part))
+    truth = target[:, *part].flatten().long()
     fine_ce = F.nll_loss(log_fine, truth, weights)
     posterior = log_fine.exp()
     # a sum over the voxels of each class: shares that are all 0 or 1 need not be written down

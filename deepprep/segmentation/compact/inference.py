@@ -16,14 +16,15 @@ from deepprep.image.volume import Grid, Volume
 from deepprep.nn.described_weights import read_weights
 from deepprep.segmentation.compact.network import (
     CLASSES,
-    HALO,
     STRIDE,
     Architecture,
     SegmentationNet,
+    fine_part,
 )
 from deepprep.segmentation.labels import FLUID, GREY, WHITE
 from deepprep.segmentation.lattice import axis_weights, onto_lattice
 from deepprep.segmentation.result import Segmentation
+from deepprep.segmentation.tissue import bounding_box
 
 ZOOM_MM = 1.0
 """Voxel size the network was trained on."""
@@ -76,8 +77,7 @@ class Prepared:
     @property
     def box(self) -> Box:
         """Where the network is asked: the brain and :data:`ROOM_VOX` around it; bounds are even."""
-        x, y, z = (_even_span(self.inside, axis) for axis in range(3))
-        return x, y, z
+        return _even_box(self.inside)
 
     def around_brain(self) -> Prepared:
         """What lies in :attr:`box`."""
@@ -120,8 +120,8 @@ def prepare(head: Volume, mask: np.ndarray) -> Prepared:
     mask = mask.astype(bool)
     if not mask.any():
         raise ValueError("the brain mask is empty")
-    box = [slice(max(0, low - EDGE_VOX), low + n + EDGE_VOX) for low, n in _extent(mask)]
-    head, mask = head.part(box), mask[tuple(box)]
+    box = bounding_box(mask, EDGE_VOX)
+    head, mask = head.part(box), mask[box]
     data = np.nan_to_num(head.data.astype(np.float32))
     top = float(np.percentile(data[mask], TOP_PERCENTILE))
     if not top > float(np.percentile(data[mask], 2)):
@@ -137,7 +137,7 @@ def prepare(head: Volume, mask: np.ndarray) -> Prepared:
         image = resample(_softened(shown, grid), grid, None, "linear").data
         inside = resample(head.like(mask), grid, None, "linear").data > 0.5
     image = np.where(inside, image, 0).clip(0, CEILING).astype(np.float32)
-    middle = np.array([low + (n - 1) / 2 for low, n in _extent(inside)])
+    middle = np.array([(part.start + part.stop - 1) / 2 for part in bounding_box(inside, 0)])
     return Prepared(
         torch.from_numpy(image)[None, None],
         torch.from_numpy((-middle * ZOOM_MM).astype(np.float32))[None],
@@ -219,37 +219,24 @@ def tiles(inside: np.ndarray, thickness: int = SLAB) -> Iterator[Box]:
         stop = min(inside.shape[0], start + thickness)
         there = inside[max(0, start - ROOM_VOX) : stop + ROOM_VOX]
         if there.any():
-            yield slice(start, stop), _even_span(there, 1), _even_span(there, 2)
+            _, y, z = _even_box(there)
+            yield slice(start, stop), y, z
 
 
-def _even_span(inside: np.ndarray, axis: int) -> slice:
-    """From the first to the last voxel inside along an axis, and :data:`ROOM_VOX` more."""
-    low, n = _extent(inside)[axis]
-    first, last = max(0, low - ROOM_VOX), min(inside.shape[axis], low + n + ROOM_VOX)
-    return slice(first // 2 * 2, -(-last // 2) * 2)
-
-
-def _extent(inside: np.ndarray) -> list[tuple[int, int]]:
-    """First voxel inside and number of voxels up to the last, along each axis."""
-    found = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return [(int(index[0]), int(index[-1] - index[0]) + 1) for index in found]
+def _even_box(inside: np.ndarray) -> Box:
+    """Where the brain is and :data:`ROOM_VOX` around it; bounds are even, as is a lattice's size."""
+    x, y, z = (
+        slice(part.start // 2 * 2, -(-part.stop // 2) * 2)
+        for part in bounding_box(inside, ROOM_VOX)
+    )
+    return x, y, z
 
 
 def fine_posterior(
-    net: SegmentationNet,
-    image: torch.Tensor,
-    features: torch.Tensor,
-    tile: Box,
+    net: SegmentationNet, image: torch.Tensor, features: torch.Tensor, tile: Box
 ) -> torch.Tensor:
     """Posterior (x, y, z, classes) float32 in a part of an image (1, 1, X, Y, Z), as in one pass."""
-    outer = [
-        slice(max(0, part.start - HALO), min(size, part.stop + HALO))
-        for part, size in zip(tile, image.shape[2:])
-    ]
-    half = [slice(part.start // 2, part.stop // 2) for part in outer]
-    logits = net.fine(image[:, :, *outer], features[:, :, *half])[0].permute(1, 2, 3, 0)
-    inner = [slice(p.start - o.start, p.stop - o.start) for p, o in zip(tile, outer)]
-    return logits[*inner].float().softmax(-1)
+    return fine_part(net, image, features, tile)[0].movedim(0, -1).float().softmax(-1)
 
 
 def back_to_head(

@@ -183,6 +183,19 @@ def fold_normalisation(net: SegmentationNet) -> SegmentationNet:
     return net
 
 
+def fine_part(
+    net: SegmentationNet, image: torch.Tensor, features: torch.Tensor, part: Sequence[slice]
+) -> torch.Tensor:
+    """Logits (B, classes, x, y, z) at 1 mm in a part (even bounds) of an image, as in one pass."""
+    outer = [
+        slice(max(0, p.start - HALO), min(size, p.stop + HALO))
+        for p, size in zip(part, image.shape[2:])
+    ]
+    half = [slice(o.start // 2, o.stop // 2) for o in outer]
+    inner = [slice(p.start - o.start, p.stop - o.start) for p, o in zip(part, outer)]
+    return net.fine(image[:, :, *outer], features[:, :, *half])[:, :, *inner]
+
+
 @torch.no_grad()
 def predict(
     net: SegmentationNet, image: torch.Tensor, origin: torch.Tensor, slab: int = 32
@@ -195,9 +208,9 @@ def predict(
     features = net.coarse(image, origin)
     out = torch.empty(image.shape[2:], dtype=torch.uint8, device=image.device)
     size = image.shape[2]
+    across = [slice(0, n) for n in image.shape[3:]]
     for start in range(0, size, slab):
-        stop = min(size, start + slab)
-        low, high = max(0, start - HALO), min(size, stop + HALO)
-        logits = net.fine(image[:, :, low:high], features[:, :, low // 2 : high // 2])
-        out[start:stop] = logits[0, :, start - low : stop - low].argmax(0).to(torch.uint8)
+        part = slice(start, min(size, start + slab))
+        logits = fine_part(net, image, features, (part, *across))
+        out[part] = logits[0].argmax(0).to(torch.uint8)
     return out

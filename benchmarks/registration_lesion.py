@@ -83,6 +83,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--head", default="sub-01")
     parser.add_argument("--places", type=int, default=10)
     given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
     prepare((given.head,), given.shared_data, given.work)
     return given
 

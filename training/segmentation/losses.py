@@ -25,14 +25,11 @@ class PatchLoss:
 
 
 def coarse_target(target: torch.Tensor) -> torch.Tensor:
-    """Share of each class in every 2x2x2 cube: (B, X, Y, Z) -> (B, X/2, Y/2, Z/2, classes)."""
+    """Classes of the eight voxels of each 2x2x2 cube: (B, X, Y, Z) -> (B, X/2, Y/2, Z/2, 8)."""
     b, *size = target.shape
     a, d, e = (n // 2 for n in size)
     cubes = target.reshape(b, a, 2, d, 2, e, 2).permute(0, 1, 3, 5, 2, 4, 6)
-    cubes = cubes.reshape(b, a, d, e, 8).long()
-    share = torch.zeros(b, a, d, e, len(CLASSES), device=target.device)
-    eighth = torch.full(cubes.shape, 0.125, device=target.device)
-    return share.scatter_add_(-1, cubes, eighth)
+    return cubes.reshape(b, a, d, e, 8).long()
 
 
 def patch_loss(
@@ -58,39 +55,67 @@ def patch_loss(
         Weight of each class in the cross-entropy.
     """
     features = net.coarse(image, origin)
-    log_coarse = _log_posterior(net.coarse_head(features))
-    share = coarse_target(target).flatten(0, -2)
-    weighted = share * weights
-    coarse_ce = -(weighted * log_coarse).sum() / weighted.sum()
-    posterior = log_coarse.exp()
-    overlap = (posterior * share).sum(0)
-    coarse_dice = _soft_dice(overlap, posterior, share.square().sum(0))
-
+    cubes = coarse_target(target).flatten(0, -2)
+    coarse_ce, coarse_dice = voxel_losses(net.coarse_head(features), cubes, weights)
     part = [slice(c, min(n, c + tile)) for c, n in zip(corner, image.shape[2:])]
-    log_fine = _log_posterior(fine_part(net, image, features, part))
-    truth = target[:, *part].flatten().long()
-    fine_ce = F.nll_loss(log_fine, truth, weights)
-    posterior = log_fine.exp()
-    # a sum over the voxels of each class: shares that are all 0 or 1 need not be written down
-    overlap = torch.zeros_like(posterior[0])
-    overlap = overlap.index_add(0, truth, posterior.gather(1, truth[:, None])[:, 0])
-    size_of_truth = torch.bincount(truth, minlength=len(CLASSES)).to(overlap.dtype)
-    fine_dice = _soft_dice(overlap, posterior, size_of_truth)
-
+    truth = target[:, *part].flatten().long()[:, None]
+    fine_ce, fine_dice = voxel_losses(fine_part(net, image, features, part), truth, weights)
     total = 0.5 * (coarse_ce + 1 - coarse_dice) + fine_ce + 1 - fine_dice
     return PatchLoss(total, fine_ce.item(), coarse_dice.item(), fine_dice.item())
 
 
-def _log_posterior(logits: torch.Tensor) -> torch.Tensor:
-    """(N, classes) float32 of logits (B, classes, X, Y, Z), which lie channels last."""
-    return logits.movedim(1, -1).flatten(0, -2).float().log_softmax(-1)
+def voxel_losses(
+    logits: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted cross-entropy and soft Dice (mean over the classes present).
+
+    Parameters
+    ----------
+    logits : (B, classes, X, Y, Z) tensor
+        Lies channels last.
+    truth : (B X Y Z, K) int64 tensor
+        Classes of the K equal parts of each voxel.
+    weights : (classes,) tensor
+        Of the cross-entropy.
+    """
+    rows = logits.movedim(1, -1).flatten(0, -2)
+    return _VoxelLosses.apply(rows.float(), truth, weights)
 
 
-def _soft_dice(
-    overlap: torch.Tensor, posterior: torch.Tensor, size_of_truth: torch.Tensor
-) -> torch.Tensor:
-    # squares, not sums: a voxel shared by two classes must be able to reach Dice 1
-    size = posterior.square().sum(0) + size_of_truth
-    present = size_of_truth > 0
-    dice = (2 * overlap + DICE_SMOOTHING) / (size + DICE_SMOOTHING)
-    return dice[present].mean()
+class _VoxelLosses(torch.autograd.Function):
+    """:func:`voxel_losses` of (N, classes) logits; its derivative is written down, which saves passes."""
+
+    @staticmethod
+    def forward(ctx, logits, truth, weights):  # noqa: ANN001, ANN205, D102
+        parts = truth.shape[1]
+        total = logits.logsumexp(1, keepdim=True)
+        posterior = (logits - total).exp_()
+        importance = weights[truth] / weights[truth].sum()
+        entropy = -(importance * (logits.gather(1, truth) - total)).sum()
+
+        of_truth = posterior.gather(1, truth) / parts
+        flat = truth.flatten()
+        overlap = torch.zeros_like(posterior[0]).index_add_(0, flat, of_truth.flatten())
+        # a part's class has a share of so many parts in its voxel
+        share = (truth[:, :, None] == truth[:, None, :]).sum(-1).to(posterior) / parts**2
+        truth_size = torch.zeros_like(overlap).index_add_(0, flat, share.flatten())
+        # squares, not sums: a voxel shared by two classes must be able to reach Dice 1
+        size = posterior.square().sum(0) + truth_size + DICE_SMOOTHING
+        present = (truth_size > 0).to(posterior)
+        dice = present * (2 * overlap + DICE_SMOOTHING) / size / present.sum()
+        ctx.save_for_backward(posterior, truth, importance, of_truth)
+        ctx.of_overlap = 2 * present / size / present.sum()
+        ctx.of_squares = -dice / size
+        return entropy, dice.sum()
+
+    @staticmethod
+    def backward(ctx, by_entropy, by_dice):  # noqa: ANN001, ANN205, D102
+        posterior, truth, importance, of_truth = ctx.saved_tensors
+        # by the posterior p: 2 s p, and o / parts at each part's class; then through the softmax
+        squares = 2 * by_dice * ctx.of_squares
+        at_truth = by_dice * ctx.of_overlap[truth] * of_truth
+        out = posterior.square().mul_(squares)
+        along = by_entropy * importance.sum(1) - at_truth.sum(1) - out.sum(1)
+        out.addcmul_(posterior, along[:, None])
+        out.scatter_add_(1, truth, at_truth - by_entropy * importance)
+        return out, None, None

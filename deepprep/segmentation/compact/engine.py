@@ -52,7 +52,7 @@ class CompactEngine:
         """
         from deepprep.segmentation.atlas_prior import ask_atlas, structure_atlas
         from deepprep.segmentation.compact import inference
-        from deepprep.segmentation.compact.network import CLASSES, fold_normalisation
+        from deepprep.segmentation.compact.network import CLASSES
         from deepprep.segmentation.follow_image import CORTEX, VENTRICLES, follow_image
         from deepprep.segmentation.inferior_horn import empty_inferior_horns
         from deepprep.segmentation.islands import clear_islands, most_likely
@@ -60,7 +60,7 @@ class CompactEngine:
         def tidy() -> int:
             return clear_islands(most_likely(posterior), posterior, CLASSES)
 
-        net = fold_normalisation(inference.load_network(files[0], device))
+        net = inference.load_network(files[0], device)
         prepared = inference.prepare(head, mask)
         posterior, classes = inference.mirrored_posterior(net, prepared, device)
         prepared = prepared.around_brain()

@@ -11,7 +11,6 @@ from deepprep.segmentation.compact.network import (
     Architecture,
     SegmentationNet,
     fold,
-    fold_normalisation,
 )
 from deepprep.segmentation.labels import mirrored
 
@@ -30,14 +29,23 @@ def net() -> SegmentationNet:
     return net
 
 
-def test_normalisation_folded_into_convolutions_is_the_same_function(net: SegmentationNet) -> None:
-    image, origin = torch.rand(1, 1, 32, 16, 16), torch.zeros(1, 3)
-    with torch.no_grad():
-        before = net(image, origin)
-        after = fold_normalisation(net)(image, origin)
-    assert not any(isinstance(m, torch.nn.BatchNorm3d) for m in net.modules())
-    assert before.std() > 0.1
-    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
+def test_a_block_is_convolutions_with_normalisation_of_an_enlarged_image_beside_another(
+    net: SegmentationNet,
+) -> None:
+    """However it is computed, with stored statistics and with those of the batch, and its derivative."""
+    x, skip = torch.rand(2, 6, 4, 3, 5, requires_grad=True), torch.rand(2, 4, 8, 6, 10)
+    for training in (False, True):
+        block = net.up0.train(training)
+        found = block(x, skip)
+        enlarged = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+        expected = torch.nn.Sequential(*block)(torch.cat([enlarged, skip], 1))
+        assert expected.std() > 0.1
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        parts = [block[1].weight, block[0].weight, x]
+        ours = torch.autograd.grad(found.square().sum(), parts, retain_graph=True)
+        theirs = torch.autograd.grad(expected.square().sum(), parts)
+        for one, other in zip(ours, theirs):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
 
 
 def test_lifted_features_lie_where_folding_would_take_them_from(net: SegmentationNet) -> None:

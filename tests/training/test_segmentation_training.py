@@ -24,7 +24,7 @@ from training.segmentation.labels import (
     mirrored_classes,
     target_of_source,
 )
-from training.segmentation.losses import coarse_target
+from training.segmentation.losses import DICE_SMOOTHING, coarse_target, voxel_losses
 from training.segmentation.validate import dice_per_class
 
 SMALL_NET = Architecture(coarse=(8, 8, 8, 8), fine=8)
@@ -124,11 +124,36 @@ def test_same_seed_same_patch_and_intensities_in_range(toy_folder: Path) -> None
     assert torch.isfinite(first.image).all()
 
 
-def test_shares_of_a_cube() -> None:
-    target = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
-    target[0, 0, 0] = 5
-    share = coarse_target(target)
-    assert share[0, 0, 0, 0, 5] == 0.25 and share[0, 0, 0, 0, 0] == 0.75
+def test_the_eight_voxels_of_a_cube() -> None:
+    target = torch.zeros(1, 2, 4, 2, dtype=torch.uint8)
+    target[0, 0, 0], target[0, 1, 3, 0] = 5, 7
+    cubes = coarse_target(target)
+    assert cubes.shape == (1, 1, 2, 1, 8)
+    assert sorted(cubes[0, 0, 0, 0].tolist()) == [0] * 6 + [5, 5]
+    assert sorted(cubes[0, 0, 1, 0].tolist()) == [0] * 7 + [7]
+
+
+@pytest.mark.parametrize("parts", [1, 8])
+def test_losses_of_voxels_are_those_of_their_shares_and_so_are_their_derivatives(
+    parts: int,
+) -> None:
+    torch.manual_seed(0)
+    n = len(CLASSES)
+    logits = torch.randn(1, n, 4, 5, 6, requires_grad=True)
+    truth, weights = torch.randint(0, 12, (120, parts)), torch.rand(n) + 0.5
+    share = torch.nn.functional.one_hot(truth, n).float().mean(1)
+    log_posterior = logits.movedim(1, -1).flatten(0, -2).log_softmax(-1)
+    weighted = share * weights
+    entropy = -(weighted * log_posterior).sum() / weighted.sum()
+    p = log_posterior.exp()
+    overlap, size = (p * share).sum(0), p.square().sum(0) + share.square().sum(0)
+    dice = ((2 * overlap + DICE_SMOOTHING) / (size + DICE_SMOOTHING))[share.sum(0) > 0].mean()
+    found = voxel_losses(logits, truth, weights)
+    torch.testing.assert_close(found[0], entropy)
+    torch.testing.assert_close(found[1], dice)
+    ours = torch.autograd.grad(3 * found[0] - found[1], logits)[0]
+    theirs = torch.autograd.grad(3 * entropy - dice, logits)[0]
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_slabs_give_what_one_pass_gives() -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from deepprep.segmentation.compact.network import SegmentationNet, fine_part
-from training.segmentation.labels import CLASSES
 
 DICE_SMOOTHING = 5.0
 """Voxels added above and below in the soft Dice, so that slivers at the border weigh little."""
@@ -86,7 +84,7 @@ class _VoxelLosses(torch.autograd.Function):
     """:func:`voxel_losses` of (N, classes) logits; its derivative is written down, which saves passes."""
 
     @staticmethod
-    def forward(ctx, logits, truth, weights):  # noqa: ANN001, ANN205, D102
+    def forward(ctx, logits, truth, weights):
         parts = truth.shape[1]
         total = logits.logsumexp(1, keepdim=True)
         posterior = (logits - total).exp_()
@@ -109,7 +107,7 @@ class _VoxelLosses(torch.autograd.Function):
         return entropy, dice.sum()
 
     @staticmethod
-    def backward(ctx, by_entropy, by_dice):  # noqa: ANN001, ANN205, D102
+    def backward(ctx, by_entropy, by_dice):
         posterior, truth, importance, of_truth = ctx.saved_tensors
         # by the posterior p: 2 s p, and o / parts at each part's class; then through the softmax
         squares = 2 * by_dice * ctx.of_squares

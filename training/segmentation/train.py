@@ -27,6 +27,7 @@ import torch
 
 from deepprep.segmentation.compact.inference import load_network
 from deepprep.segmentation.compact.network import Architecture, SegmentationNet
+from training.muon import Muon
 from training.segmentation.generator import HeadGenerator, Sample, Settings
 from training.segmentation.labels import (
     CLASSES,
@@ -79,7 +80,11 @@ class Trainer:
         net = net.to(self.device)
         net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.net = net
-        self.optimizer = torch.optim.AdamW(net.parameters(), args.rate, weight_decay=1e-4)
+        self.optimizer: torch.optim.Optimizer
+        if args.optimizer == "muon":
+            self.optimizer = Muon(net, args.rate)
+        else:
+            self.optimizer = torch.optim.AdamW(net.parameters(), args.rate, weight_decay=1e-4)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
         numbers = args.train_maps or TRAINING_MAPS
@@ -340,6 +345,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fine", type=int, default=Architecture().fine)
     parser.add_argument("--lift", type=int, default=Architecture().lift)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--init", type=Path, help="start from the weights of a safetensors file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -13,7 +13,7 @@ from deepprep.segmentation.compact.network import (
     SegmentationNet,
     predict,
 )
-from training.segmentation import train
+from training.segmentation import artefacts, train
 from training.segmentation.fields import Draw, head_coordinates, node_shape, random_diffeomorphism
 from training.segmentation.generator import HeadGenerator, Settings, corner_labels, largest_share
 from training.segmentation.labels import (
@@ -168,6 +168,21 @@ def test_slabs_give_what_one_pass_gives() -> None:
 def test_sides_not_divisible_by_the_stride_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 16"):
         SegmentationNet(SMALL_NET)(torch.rand(1, 1, 40, 32, 32), torch.zeros(1, 3))
+
+
+def test_control_points_make_white_matter_even_and_blank_bright_grey_matter() -> None:
+    side = torch.arange(64.0)
+    bias = (1 + 0.004 * (side - 32))[:, None, None].expand(64, 64, 64)
+    truth = torch.ones(64, 64, 64)
+    truth[20:32, 20:44, 20:44], truth[36:48, 20:44, 20:44] = 0.97, 0.5
+    white = truth == 1
+    found = artefacts.plateau(truth * bias, white, Draw(0))
+    assert (found[:16] == 1).all() and (found[52:] == 1).all()
+    assert (found[22:30, 22:42, 22:42] == 1).all()
+    dark = found[37:47, 21:43, 21:43]
+    assert dark.min() > 0.45 and dark.max() < 0.55
+    nowhere = artefacts.plateau(0.3 * truth, torch.zeros_like(white), Draw(0))
+    assert torch.isfinite(nowhere).all()
 
 
 def test_dice_of_known_overlap() -> None:

@@ -92,6 +92,29 @@ def motion(image: torch.Tensor, draw: Draw) -> torch.Tensor:
     return torch.fft.ifft(spectrum * phase.view(size), dim=axis).abs()
 
 
+def plateau(image: torch.Tensor, white: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """White matter made even by control points, as FreeSurfer's T1.mgz has it.
+
+    Voxels whose whole neighbourhood is near white matter's brightness are taken for it and set to exactly
+    one value, and what lies about them is scaled alike. Much of the pallidum, of the thalamus and
+    of the upper hind putamen is bright enough to be taken too: there the image is blank. ``white`` tells
+    where white matter is.
+    """
+    size = tuple(image.shape)
+    low = [F.avg_pool3d(part[None, None], 4) for part in (image * white, white.float())]
+    wide = [blur(part[0, 0], [2.5] * 3) for part in low]
+    level = wide[0] / wide[1].clamp(min=1e-4)
+    level = torch.where(wide[1] > 1e-3, level, image[white].mean() if white.any() else 1.0)
+    level = F.interpolate(level[None, None], size, mode="trilinear", align_corners=False)[0, 0]
+    even = image / level.clamp(min=0.05)
+    darkest = -F.max_pool3d(-even[None, None], 3, 1, 1)[0, 0]
+    brightest = F.max_pool3d(even[None, None], 3, 1, 1)[0, 0]
+    control = ((darkest > draw.uniform(0.70, 0.93)) & (brightest < 1.3)).float()
+    weight = blur(control, [1.5] * 3)
+    around = torch.where(weight > 0.01, blur(even * control, [1.5] * 3) / weight.clamp(min=0.01), 1)
+    return torch.where(control > 0, 1.0, even / around.clamp(min=0.3))
+
+
 def vessels(image: torch.Tensor, allowed: torch.Tensor, draw: Draw) -> torch.Tensor:
     """Bright (contrast agent, inflow) or dark tubes where ``allowed``.
 

@@ -53,6 +53,8 @@ class Settings:
     p_lesions: float = 0.2
     p_motion: float = 0.08
     p_cut: float = 0.04
+    p_plateau: float = 0.0
+    """Share of heads whose white matter control points made even (:func:`artefacts.plateau`)."""
     p_usual_contrast: float = 0.0
     """Share of heads with the contrast of most T1-weighted sequences, the others vary more."""
     usual: bool = False
@@ -128,6 +130,8 @@ class HeadGenerator:
         image = artefacts.acquire(image, spacing, draw, 1.0 if setting.usual else 0.8)
         if draw.chance(setting.p_motion):
             image = artefacts.motion(image, draw)
+        if setting.p_plateau > 0 and draw.chance(setting.p_plateau):
+            image = artefacts.plateau(image, (target == WHITE[0]) | (target == WHITE[1]), draw)
         image, target = self._remove(image, target, tissue, coordinates, head, draw)
         image = normalise(image, target, draw)
 

@@ -80,11 +80,14 @@ def load_head(path: Path) -> RealHead:
 class RealPatches:
     """Draws patches of real heads; the same seed gives the same patch."""
 
-    def __init__(self, heads: list[RealHead], shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, heads: list[RealHead], shape: tuple[int, int, int], p_plateau: float = 0.0
+    ) -> None:
         if not heads:
             raise ValueError("no real heads")
         self.heads = heads
         self.shape = shape
+        self.p_plateau = p_plateau
         self._mirror = torch.from_numpy(mirrored_classes()).to(torch.uint8)
 
     @torch.no_grad()
@@ -138,6 +141,9 @@ class RealPatches:
             image = artefacts.acquire(image, spacing, draw, 0.9)
         elif draw.chance(0.5):
             image = (image + draw.uniform(0, 0.03) * draw.normal(*self.shape)).clamp(min=0)
+        if self.p_plateau > 0 and draw.chance(self.p_plateau):
+            white = (target == CLASSES.index(2)) | (target == CLASSES.index(41))
+            image = artefacts.plateau(image, white, draw)
         keep = inside
         if draw.chance(0.5):
             tissue = target > CLASSES.index(24)

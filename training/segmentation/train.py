@@ -91,7 +91,7 @@ class Trainer:
         maps = load_maps(labels_folder(args.labels), numbers, args.device, even_pallidum=True)
         self.weights = (class_weights(maps) ** args.weight_power).to(self.device)
         recipe = Recipe(args.labels, tuple(numbers), tuple(args.patch), args.usual_contrast,
-                        args.real, args.real_share)  # fmt: skip
+                        args.real, args.real_share, args.plateau)  # fmt: skip
         self.make = recipe.source(self.device, maps) if not args.workers else None
         self.pool: ProcessPoolExecutor | None = None
         self.coming: dict[int, Future[Sample]] = {}
@@ -263,6 +263,7 @@ class Recipe:
     usual_contrast: float = 0.0
     real: Path | None = None
     real_share: float = 0.0
+    plateau: float = 0.0
 
     def source(
         self, device: str | torch.device = "cpu", maps: list[LabelMap] | None = None
@@ -272,12 +273,12 @@ class Recipe:
             maps = load_maps(
                 labels_folder(self.labels), self.numbers, str(device), even_pallidum=True
             )
-        settings = Settings(p_usual_contrast=self.usual_contrast)
+        settings = Settings(p_usual_contrast=self.usual_contrast, p_plateau=self.plateau)
         synthetic = HeadGenerator(maps, self.patch, device, settings)
         if self.real is None or not self.real_share:
             return synthetic
         heads = [load_head(path) for path in sorted(self.real.glob("*.npz"))]
-        return Mixture(synthetic, RealPatches(heads, self.patch), self.real_share)
+        return Mixture(synthetic, RealPatches(heads, self.patch, self.plateau), self.real_share)
 
 
 _make: Callable[[int], Sample] | None = None
@@ -362,6 +363,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--usual-contrast", type=float, default=0.0,
         help="share of synthetic heads with the contrast of most T1-weighted sequences",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plateau", type=float, default=0.0,
+        help="share of heads whose white matter control points made even, as in FreeSurfer's T1.mgz",
     )  # fmt: skip
     parser.add_argument("--real", type=Path, help="folder of pseudo-labelled heads (NAME.npz)")
     parser.add_argument("--real-share", type=float, default=0.5, help="of patches, with --real")

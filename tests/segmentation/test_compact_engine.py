@@ -29,7 +29,7 @@ class SideAndIntensity(torch.nn.Module):
         x = origin[:, 0, None] + torch.arange(0, size, 2) + 0.5
         return x[:, None, :, None, None].expand(1, 1, size // 2, *(n // 2 for n in image.shape[3:]))
 
-    def fine(self, image, features):
+    def fine(self, image, features, inner=()):
         x = features.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4).clone()
         x[:, :, 0::2] -= 0.5
         x[:, :, 1::2] += 0.5
@@ -43,14 +43,14 @@ class SideAndIntensity(torch.nn.Module):
             (0, image[0, 0] <= 0.3),
         ):
             logits[0, CLASSES.index(label)][where] = 5.0
-        return logits
+        return logits[:, :, *inner]
 
 
 class MirrorImage(SideAndIntensity):
     """The same, left and right exchanged in what it says."""
 
-    def fine(self, image, features):
-        logits = super().fine(image, features)
+    def fine(self, image, features, inner=()):
+        logits = super().fine(image, features, inner)
         return logits[:, [CLASSES.index(mirrored(label)) for label in CLASSES]]
 
 

@@ -38,7 +38,12 @@ from deepprep.registration.label_channels import LabelPair
 from deepprep.segmentation.atlas_prior import pulling
 from deepprep.segmentation.brain import brain_of_labels, with_rim
 from deepprep.segmentation.compact.engine import WEIGHTS
-from deepprep.segmentation.compact.inference import load_network, mirrored_posterior, prepare
+from deepprep.segmentation.compact.inference import (
+    Prepared,
+    load_network,
+    mirrored_posterior,
+    prepare,
+)
 from deepprep.segmentation.compact.network import CLASSES
 from deepprep.segmentation.labels import mirrored
 from training.segmentation.artefacts import blur
@@ -111,6 +116,13 @@ def head_path(name: str, shared: Path) -> Path:
     return shared / known[name]
 
 
+def prepared_head(path: Path) -> Prepared:
+    """A T1w file as the network takes it."""
+    head = to_ras(load_volume(path))
+    mask = extract_brain(head).mask
+    return prepare(correct_bias(head, mask).corrected, mask)
+
+
 def real_brain(path: Path) -> tuple[Brain, np.ndarray, np.ndarray]:
     """A head as the network sees it, the network's labels and posterior, and where it was shown.
 
@@ -121,10 +133,7 @@ def real_brain(path: Path) -> tuple[Brain, np.ndarray, np.ndarray]:
         In 255ths.
     inside : (X, Y, Z) bool array
     """
-    head = to_ras(load_volume(path))
-    mask = extract_brain(head).mask
-    corrected = correct_bias(head, mask).corrected
-    prepared = prepare(corrected, mask)
+    prepared = prepared_head(path)
     net = load_network(WEIGHTS, "cpu")
     posterior, classes = mirrored_posterior(net, prepared, "cpu")
     prepared = prepared.around_brain()

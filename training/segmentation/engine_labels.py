@@ -15,23 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepprep.image.bias import correct_bias
-from deepprep.image.brain_mask import extract_brain
-from deepprep.image.conform import to_ras
 from deepprep.image.volume import Volume
-from deepprep.interfaces.nifti import load_volume
 from deepprep.segmentation.compact.engine import CompactEngine
-from deepprep.segmentation.compact.inference import prepare
 from deepprep.segmentation.compact.network import CLASSES
-from training.segmentation.atlas_fusion import head_path
+from training.segmentation.atlas_fusion import head_path, prepared_head
 from training.segmentation.labels import enlarge_pallidum
+from training.segmentation.real_heads import save_head
 
 
 def labelled(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The image that the network sees, float16, and the class of each of its voxels, uint8."""
-    head = to_ras(load_volume(path))
-    mask = extract_brain(head).mask
-    prepared = prepare(correct_bias(head, mask).corrected, mask).around_brain()
+    """The image that the network sees and the class of each of its voxels."""
+    prepared = prepared_head(path).around_brain()
     image = prepared.image[0, 0].numpy()
     engine = CompactEngine()
     files = engine.weight_files()
@@ -42,7 +36,7 @@ def labelled(path: Path) -> tuple[np.ndarray, np.ndarray]:
     enlarge_pallidum(labels)
     index = np.zeros(max(CLASSES) + 1, np.uint8)
     index[list(CLASSES)] = np.arange(len(CLASSES))
-    return (image * prepared.inside).astype(np.float16), index[labels]
+    return image * prepared.inside, index[labels]
 
 
 def main() -> None:
@@ -59,8 +53,7 @@ def main() -> None:
     for name in given.heads:
         if name.startswith("silver"):
             raise SystemExit("freesurfer-silver is for evaluation only")
-        image, classes = labelled(head_path(name, given.shared_data))
-        np.savez_compressed(given.out / f"{name}.npz", image=image, classes=classes)
+        save_head(given.out, name, *labelled(head_path(name, given.shared_data)))
         print(name, flush=True)
 
 

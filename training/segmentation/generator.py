@@ -131,7 +131,7 @@ class HeadGenerator:
         if draw.chance(setting.p_motion):
             image = artefacts.motion(image, draw)
         if setting.p_plateau > 0 and draw.chance(setting.p_plateau):
-            image = artefacts.plateau(image, (target == WHITE[0]) | (target == WHITE[1]), draw)
+            image = artefacts.plateau(image, white_matter(target), draw)
         image, target = self._remove(image, target, tissue, coordinates, head, draw)
         image = normalise(image, target, draw)
 
@@ -181,8 +181,7 @@ class HeadGenerator:
     ) -> torch.Tensor:
         setting = self.settings
         if draw.chance(setting.p_lesions):
-            white = ((target == WHITE[0]) | (target == WHITE[1])).float()
-            image = artefacts.lesions(image, white, csf, draw)
+            image = artefacts.lesions(image, white_matter(target).float(), csf, draw)
         grain = draw.uniform(1.5, 4)
         texture = draw.smooth(self.shape, grain)[0] + draw.smooth(self.shape, 4 * grain)[0]
         image = image + amplitude * texture
@@ -213,6 +212,11 @@ class HeadGenerator:
             keep = keep.clone()
             keep.narrow(axis, end % keep.shape[axis], depth).fill_(False)
         return image * keep, target * keep
+
+
+def white_matter(target: torch.Tensor) -> torch.Tensor:
+    """Where the classes are cerebral white matter; bool."""
+    return (target == WHITE[0]) | (target == WHITE[1])
 
 
 def patch_centre(

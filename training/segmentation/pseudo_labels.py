@@ -22,6 +22,7 @@ from deepprep.segmentation.follow_image import follow_image
 from deepprep.segmentation.islands import clear_islands
 from training.segmentation.atlas_fusion import Brain
 from training.segmentation.labels import enlarge_pallidum
+from training.segmentation.real_heads import save_head
 
 BY_ATLAS = (10, 17, 18, 26, 28, 49, 53, 54, 58, 60)
 """Structures for whose shape the atlas is asked."""
@@ -95,8 +96,7 @@ def main() -> None:
             raise SystemExit("freesurfer-silver is for evaluation only")
         brain, votes, posterior, inside = read(given.work, name)
         classes = labels_of(brain, votes, posterior, inside)
-        image = (brain.image.data * inside).astype(np.float16)
-        np.savez_compressed(given.out / f"{name}.npz", image=image, classes=classes)
+        save_head(given.out, name, brain.image.data * inside, classes)
         print(name, flush=True)
 
 

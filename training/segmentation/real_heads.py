@@ -27,6 +27,7 @@ from training.segmentation.generator import (
     largest_share,
     normalise,
     patch_centre,
+    white_matter,
 )
 from training.segmentation.labels import CLASSES, mirrored_classes, remembered_points
 
@@ -75,6 +76,12 @@ def load_head(path: Path) -> RealHead:
         box,
         points,
     )
+
+
+def save_head(folder: Path, name: str, image: np.ndarray, classes: np.ndarray) -> None:
+    """Write what :func:`load_head` reads: image as float16, classes as uint8."""
+    image, classes = image.astype(np.float16), classes.astype(np.uint8)
+    np.savez_compressed(folder / f"{name}.npz", image=image, classes=classes)
 
 
 class RealPatches:
@@ -142,8 +149,7 @@ class RealPatches:
         elif draw.chance(0.5):
             image = (image + draw.uniform(0, 0.03) * draw.normal(*self.shape)).clamp(min=0)
         if self.p_plateau > 0 and draw.chance(self.p_plateau):
-            white = (target == CLASSES.index(2)) | (target == CLASSES.index(41))
-            image = artefacts.plateau(image, white, draw)
+            image = artefacts.plateau(image, white_matter(target), draw)
         keep = inside
         if draw.chance(0.5):
             tissue = target > CLASSES.index(24)
